@@ -1,0 +1,164 @@
+//! A request of the host, as a handler sees it.
+//!
+//! Not the place to answer: a handler answers by returning. The invariant that stands behind it: each
+//! request is answered exactly once, whatever becomes of its handler.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bkg_protocol::message::{self, Caller, HttpRequest, Secret};
+use bkg_protocol::{CapabilityName, ErrorCode, RawJson, RequestId, WireError};
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::call::Call;
+use crate::error::Result;
+use crate::host::Host;
+use crate::json::IntoJson;
+use crate::session::{Session, Ticket};
+
+/// A request that a handler answers.
+#[derive(Debug)]
+pub struct Request {
+    message: Box<message::Request>,
+    ticket: Arc<Ticket>,
+    session: Arc<Session>,
+    host: Host,
+}
+
+impl Request {
+    pub(crate) fn new(
+        message: Box<message::Request>,
+        ticket: Arc<Ticket>,
+        session: Arc<Session>,
+        host: Host,
+    ) -> Self {
+        Self { message, ticket, session, host }
+    }
+
+    /// Reads the payload.
+    ///
+    /// ```
+    /// # use bkg_sdk::{Request, Result};
+    /// #[derive(serde::Deserialize)]
+    /// struct Question<'a> {
+    ///     #[serde(borrow)]
+    ///     text: std::borrow::Cow<'a, str>,
+    /// }
+    ///
+    /// async fn ask(request: Request) -> Result<serde_json::Value> {
+    ///     let question: Question<'_> = request.read()?;
+    ///     Ok(serde_json::json!({ "length": question.text.len() }))
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// `invalid_request` with what does not fit the type, and where.
+    pub fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
+        serde_json::from_str(self.payload().as_str()).map_err(|problem| {
+            WireError::new(ErrorCode::InvalidRequest, format!("the payload cannot be read: {problem}"))
+        })
+    }
+
+    /// The payload as it came.
+    pub fn payload(&self) -> &RawJson {
+        &self.message.payload
+    }
+
+    /// What is asked for.
+    pub fn capability(&self) -> &CapabilityName {
+        &self.message.capability
+    }
+
+    /// The request's id.
+    pub fn id(&self) -> &RequestId {
+        &self.message.request_id
+    }
+
+    /// On whose behalf, where the host says.
+    pub fn caller(&self) -> Option<&Caller> {
+        self.message.caller.as_deref()
+    }
+
+    /// The credential that came with the request, where the capability asks for one.
+    pub fn credential(&self) -> Option<&str> {
+        self.message.token.as_ref().map(Secret::reveal)
+    }
+
+    /// How long the caller waits, counted from when it asked. The host cancels at the end of it.
+    pub fn timeout(&self) -> Option<Duration> {
+        self.message.timeout_ms.map(Duration::from_millis)
+    }
+
+    /// The HTTP request behind it, for a route; `None` as long as the host serves no routes.
+    pub fn http(&self) -> Option<&HttpRequest> {
+        self.message.http.as_ref()
+    }
+
+    /// Whether the caller wants the answer in chunks.
+    pub fn wants_stream(&self) -> bool {
+        self.message.stream
+    }
+
+    /// The `x-request-id` of the HTTP request behind it.
+    pub fn correlation_id(&self) -> Option<&str> {
+        self.message.correlation_id.as_deref()
+    }
+
+    /// The W3C trace context that came with it; the host does not pass any on yet.
+    pub fn traceparent(&self) -> Option<&str> {
+        self.message.traceparent.as_deref()
+    }
+
+    /// Cancelled when nobody wants the answer any more.
+    ///
+    /// A handler need not look at it: its future is dropped at its next `.await` then. It is for work
+    /// that goes on elsewhere (a thread, a task, a child process) and for loops that never wait.
+    pub fn cancelled(&self) -> &CancellationToken {
+        &self.ticket.cancelled
+    }
+
+    /// The handle to the host.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// Asks for another capability on behalf of this request's caller: with the caller's rights as
+    /// far as the plugin's entry grants them, and within what is left of the deadline.
+    pub fn call(&self, capability: &str, payload: impl IntoJson) -> Call {
+        Call::new(Some(self.session.clone()), capability, payload.into_json())
+            .on_behalf_of(self.id().clone())
+    }
+}
+
+/// The duty to answer a request. Dropped unanswered, it answers that the handler failed.
+#[derive(Debug)]
+pub(crate) struct Owed {
+    session: Arc<Session>,
+    id: RequestId,
+    settled: bool,
+}
+
+impl Owed {
+    pub(crate) fn new(session: Arc<Session>, id: RequestId) -> Self {
+        Self { session, id, settled: false }
+    }
+
+    pub(crate) fn settle(mut self, outcome: Result<RawJson>) {
+        self.settled = true;
+        self.session.answer(&self.id, outcome);
+    }
+}
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        if !self.settled {
+            let message = if std::thread::panicking() {
+                "the handler panicked: see the plugin's log"
+            } else {
+                "the handler was dropped before it answered"
+            };
+            self.session.answer(&self.id, Err(WireError::new(ErrorCode::PluginError, message)));
+        }
+    }
+}
