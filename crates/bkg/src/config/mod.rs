@@ -1,0 +1,19 @@
+//! Configuration: the host's own, and what each plugin's folder says about the plugin.
+//!
+//! This module reads and checks; it starts nothing, keeps nothing and never writes, least of all into
+//! a plugin's folder. What leaves it is typed and valid. `cli` calls it for `bkg config`, `app` at
+//! start, `supervisor` and `bus` through the [`PluginEntry`] of their plugin.
+
+pub mod discovery;
+pub mod entry;
+pub mod host;
+mod keys;
+
+pub use discovery::{Catalogue, Discovered, Outcome, Source, bundled_plugins_dir, discover};
+pub use entry::{
+    Activation, EntryError, GrantedCapability, Healthcheck, Identity, PluginEntry, Prepare, RestartPolicy,
+};
+pub use host::{
+    ConfigError, EffectiveValue, HostConfig, HttpLimits, Loaded, LogFormat, LogKeys, Origin, Overrides,
+    QueueLimits, SupervisorTimes, Surroundings,
+};

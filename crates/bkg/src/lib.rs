@@ -1,0 +1,9 @@
+//! The Backplane daemon as a library; the one binary beside it is a page long.
+//!
+//! Modules in dependency order, imports only point right:
+//! `cli → app → gateway admin bus supervisor → web → error → dispatcher auth → registry → logs store
+//! config`. `docs/architecture.md` follows one request through them.
+
+pub mod config;
+pub mod logs;
+pub mod store;
