@@ -4,6 +4,9 @@
 //! `cli → app → gateway admin bus supervisor → web → error → dispatcher auth → registry → logs store
 //! config`. `docs/architecture.md` follows one request through them.
 
+pub mod auth;
 pub mod config;
+pub mod dispatcher;
 pub mod logs;
+pub mod registry;
 pub mod store;

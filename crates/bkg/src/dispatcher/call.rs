@@ -1,0 +1,218 @@
+//! A request that a plugin has and has not answered yet.
+//!
+//! The invariant: a call that ends in any other way than the plugin's answer, the caller's leaving
+//! included, is cancelled at the plugin at once.
+
+use std::sync::Arc;
+
+use bkg_protocol::RawJson;
+use bkg_protocol::message::CancelReason;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+use super::CallError;
+use crate::registry::{Failure, Instance, Order, Part};
+
+/// A request in the hands of an instance; dropping it cancels it.
+#[derive(Debug)]
+pub(super) struct OpenCall {
+    instance: Arc<Instance>,
+    ticket: u64,
+    begun: Instant,
+    deadline: Instant,
+    /// What the plugin is told if this is dropped; `None` once it has answered.
+    cancel: Option<CancelReason>,
+}
+
+impl OpenCall {
+    pub(super) fn new(instance: Arc<Instance>, ticket: u64, begun: Instant, deadline: Instant) -> Self {
+        Self { instance, ticket, begun, deadline, cancel: Some(CancelReason::CallerGone) }
+    }
+
+    /// Waits for the one answer.
+    pub(super) async fn whole(
+        mut self,
+        answer: oneshot::Receiver<Result<RawJson, Failure>>,
+    ) -> Result<RawJson, CallError> {
+        match timeout_at(self.deadline, answer).await {
+            Err(_) => Err(self.timed_out()),
+            Ok(answer) => {
+                self.cancel = None;
+                // A sender that was dropped without a word belonged to a connection that is gone.
+                answer.unwrap_or(Err(Failure::Disconnected)).map_err(|failure| self.failed(failure))
+            }
+        }
+    }
+
+    fn timed_out(&mut self) -> CallError {
+        self.cancel = self.cancel.map(|_| CancelReason::Deadline);
+        CallError::Timeout { plugin: self.instance.plugin.clone(), waited: self.begun.elapsed() }
+    }
+
+    fn failed(&self, failure: Failure) -> CallError {
+        CallError::Failed { plugin: self.instance.plugin.clone(), failure }
+    }
+}
+
+impl Drop for OpenCall {
+    fn drop(&mut self) {
+        if let Some(reason) = self.cancel {
+            // A mailbox that refuses belongs to a session that is over: nothing is left to cancel.
+            let _ = self.instance.mailbox.post(Order::Cancel { ticket: self.ticket, reason });
+        }
+    }
+}
+
+/// What comes out of a stream.
+#[derive(Debug, PartialEq)]
+pub enum Item {
+    /// A part.
+    Chunk(RawJson),
+    /// The end: what the final `response` carried, or why the stream broke. Nothing follows.
+    End(Result<RawJson, CallError>),
+}
+
+/// A streamed answer whose first part has arrived; dropping it before its end cancels it.
+#[derive(Debug)]
+pub struct Stream {
+    call: OpenCall,
+    parts: mpsc::Receiver<Part>,
+    first: Option<Item>,
+    /// How many chunks the caller has taken since credit was last given.
+    taken: u32,
+    /// At how many taken chunks credit is given.
+    batch: u32,
+}
+
+impl Stream {
+    /// Waits for the first part: an error before it is the error of the whole call.
+    pub(super) async fn begin(
+        call: OpenCall,
+        parts: mpsc::Receiver<Part>,
+        credit: u32,
+    ) -> Result<Self, CallError> {
+        let mut stream = Self { call, parts, first: None, taken: 0, batch: (credit / 2).max(1) };
+        match stream.receive().await {
+            Item::End(Err(error)) => Err(error),
+            item => {
+                stream.first = Some(item);
+                Ok(stream)
+            }
+        }
+    }
+
+    /// When the caller stops waiting.
+    pub fn deadline(&self) -> Instant {
+        self.call.deadline
+    }
+
+    /// Gives the stream up because its deadline passed while what had come could not be passed on.
+    pub fn run_out(mut self) -> CallError {
+        self.call.timed_out()
+    }
+
+    /// The next part, or the end. Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Item {
+        let item = match self.first.take() {
+            Some(item) => item,
+            None => self.receive().await,
+        };
+        self.give_credit(&item);
+        item
+    }
+
+    /// The next part, or the end, if it is there already.
+    pub fn try_next(&mut self) -> Option<Item> {
+        let item = match self.first.take() {
+            Some(item) => item,
+            None => {
+                let part = self.parts.try_recv().ok()?;
+                self.item(Some(part))
+            }
+        };
+        self.give_credit(&item);
+        Some(item)
+    }
+
+    fn give_credit(&mut self, item: &Item) {
+        if matches!(item, Item::Chunk(_)) {
+            self.taken += 1;
+            // Past the deadline no more is allowed: a stream that never pauses would never see it.
+            if self.taken == self.batch && Instant::now() < self.call.deadline {
+                let n = std::mem::take(&mut self.taken);
+                let _ = self.call.instance.mailbox.post(Order::Credit { ticket: self.call.ticket, n });
+            }
+        }
+    }
+
+    async fn receive(&mut self) -> Item {
+        match timeout_at(self.call.deadline, self.parts.recv()).await {
+            Ok(part) => self.item(part),
+            Err(_) => Item::End(Err(self.call.timed_out())),
+        }
+    }
+
+    fn item(&mut self, part: Option<Part>) -> Item {
+        match part {
+            Some(Part::Chunk(data)) => Item::Chunk(data),
+            Some(Part::End(outcome)) => {
+                self.call.cancel = None;
+                Item::End(outcome.map_err(|failure| self.call.failed(failure)))
+            }
+            None => {
+                self.call.cancel = None;
+                Item::End(Err(self.call.failed(Failure::Disconnected)))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bkg_protocol::InstanceId;
+    use bkg_protocol::host::Contract;
+    use serde_json::json;
+
+    use super::*;
+    use crate::registry::{NewInstance, Registration};
+
+    fn instance() -> Arc<Instance> {
+        let register = json!({ "plugin": "p", "port": "internal", "capabilities": ["a.b"] });
+        Arc::new(Instance::new(NewInstance {
+            id: InstanceId::new(),
+            pid: None,
+            contract: Contract::Extended,
+            verified: true,
+            registration: Registration::new(serde_json::from_value(register).unwrap()),
+            most_in_flight: 1,
+            most_unsent_bytes: 1,
+            capacity: Arc::default(),
+        }))
+    }
+
+    /// What a caller gets of a stream that always has a chunk ready, and what credit it gives for it.
+    async fn drain(instance: &Arc<Instance>, deadline: Instant) -> (Item, usize) {
+        let (sender, parts) = mpsc::channel(3);
+        for _ in 0..2 {
+            sender.try_send(Part::Chunk(RawJson::of(&1))).unwrap();
+        }
+        let call = OpenCall::new(Arc::clone(instance), 1, Instant::now(), deadline);
+        let mut stream = Stream::begin(call, parts, 2).await.unwrap();
+        stream.next().await;
+        let item = stream.next().await;
+        let mut orders = Vec::new();
+        instance.mailbox.take(&mut orders);
+        (item, orders.iter().filter(|order| matches!(order, Order::Credit { .. })).count())
+    }
+
+    #[tokio::test]
+    async fn a_stream_past_its_deadline_is_given_no_more_credit() {
+        let instance = instance();
+        let chunk = || Item::Chunk(RawJson::of(&1));
+        let (early, late) = (Instant::now() + Duration::from_secs(60), Instant::now());
+        assert_eq!(drain(&instance, early).await, (chunk(), 2));
+        assert_eq!(drain(&instance, late).await, (chunk(), 0));
+    }
+}

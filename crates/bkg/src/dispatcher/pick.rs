@@ -1,0 +1,148 @@
+//! Picks the instance: the plugin first, then its least busy instance, then a place in the queue.
+
+use std::sync::Arc;
+
+use bkg_protocol::message::Condition;
+use tokio::time::{Instant, timeout_at};
+
+use super::{CallError, Dispatcher, Question, Target, unavailable_because};
+use crate::config::QueueLimits;
+use crate::registry::{Instance, PluginRecord, Slot, Terms};
+
+/// An instance with a place for the request.
+pub(super) struct Picked {
+    pub(super) instance: Arc<Instance>,
+    pub(super) terms: Arc<Terms>,
+    pub(super) slot: Slot,
+}
+
+impl Dispatcher {
+    /// A place at an instance that answers, as soon as there is one.
+    pub(super) async fn acquire(&self, question: &Question) -> Result<Picked, CallError> {
+        let bytes = question.payload.as_str().len();
+        let record = self.choose_plugin(question)?;
+        if !record.capacity.has_line(&question.capability)
+            && let Some(picked) = pick_instance(&record, question.capability.as_str(), bytes)
+        {
+            return Ok(picked);
+        }
+        self.wait_for_instance(record, question, bytes).await
+    }
+
+    /// The named plugin, else the first in order with an instance in rotation.
+    fn choose_plugin(&self, question: &Question) -> Result<Arc<PluginRecord>, CallError> {
+        let view = self.registry.view();
+        let capability = question.capability.as_str();
+        match &question.target {
+            Target::Plugin(name) => {
+                let record = view
+                    .plugin(name.as_str())
+                    .ok_or_else(|| CallError::UnknownPlugin { plugin: name.clone() })?;
+                self.check(record, question)?;
+                Ok(Arc::clone(record))
+            }
+            Target::Any => {
+                let answering = view.answering(capability);
+                let ready = answering.iter().find(|record| record.answers(capability));
+                ready.map(Arc::clone).ok_or_else(|| CallError::Unavailable {
+                    capability: question.capability.clone(),
+                    plugin: None,
+                    why: match answering.first() {
+                        Some(record) => {
+                            let reason = record.status.reason.as_deref();
+                            unavailable_because(&record.entry.name, record.state(), reason)
+                        }
+                        None => "no running plugin offers it; `bkg plugin list` shows which are stopped"
+                            .to_owned(),
+                    },
+                })
+            }
+        }
+    }
+
+    /// Whether a plugin answers the capability at all at this moment, and if not, why.
+    fn check(&self, record: &PluginRecord, question: &Question) -> Result<(), CallError> {
+        if record.answers(question.capability.as_str()) {
+            return Ok(());
+        }
+        let plugin = record.entry.name.clone();
+        let in_rotation = record.instances.iter().find(|instance| instance.is_in_rotation());
+        Err(match in_rotation {
+            Some(instance) => CallError::NotOffered {
+                plugin,
+                capability: question.capability.clone(),
+                offered: instance
+                    .registration()
+                    .capabilities()
+                    .map(|name| format!("`{name}`"))
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            },
+            None => CallError::Unavailable {
+                capability: question.capability.clone(),
+                why: unavailable_because(&plugin, record.state(), record.status.reason.as_deref()),
+                plugin: Some(plugin),
+            },
+        })
+    }
+
+    /// Waits in the plugin's queue until one of its instances has a place.
+    async fn wait_for_instance(
+        &self,
+        record: Arc<PluginRecord>,
+        question: &Question,
+        bytes: usize,
+    ) -> Result<Picked, CallError> {
+        let plugin = record.entry.name.clone();
+        let overloaded = |why: String| CallError::Overloaded { plugin: plugin.clone(), why };
+        // It waits for itself: every place may be taken by requests that wait for this one.
+        if question.lineage.chain.contains(&plugin) {
+            return Err(overloaded(
+                "all its places are taken, and one of them waits for this request".to_owned(),
+            ));
+        }
+        let capacity = Arc::clone(&record.capacity);
+        let QueueLimits { requests, bytes: most_bytes, wait } = self.queue;
+        let joined = capacity.join(&question.capability, bytes, requests, most_bytes);
+        let waiting = joined.ok_or_else(|| {
+            overloaded(format!("its queue of {requests} requests or {most_bytes} bytes is full"))
+        })?;
+        let joined = Instant::now();
+        let until = question.lineage.deadline.min(joined + wait);
+        loop {
+            if timeout_at(until, waiting.turn()).await.is_err() {
+                return Err(overloaded(format!(
+                    "no place was free for {} ms",
+                    until.saturating_duration_since(joined).as_millis()
+                )));
+            }
+            let now = self.registry.plugin(plugin.as_str()).unwrap_or_else(|| Arc::clone(&record));
+            self.check(&now, question)?;
+            if let Some(picked) = pick_instance(&now, question.capability.as_str(), bytes) {
+                return Ok(picked);
+            }
+        }
+    }
+}
+
+/// Picks the instance that answers: healthy before degraded, then the fewest requests in flight.
+/// `None` if all that answer are at their limit.
+fn pick_instance(record: &PluginRecord, capability: &str, bytes: usize) -> Option<Picked> {
+    // One instance is the common case and needs no sorting.
+    if let [instance] = record.instances.as_slice() {
+        return take_place(instance, capability, bytes);
+    }
+    let mut candidates: Vec<&Arc<Instance>> = record.instances.iter().collect();
+    candidates.sort_by_key(|instance| (instance.condition() == Condition::Degraded, instance.in_flight()));
+    candidates.into_iter().find_map(|instance| take_place(instance, capability, bytes))
+}
+
+fn take_place(instance: &Arc<Instance>, capability: &str, bytes: usize) -> Option<Picked> {
+    if !instance.is_in_rotation() {
+        return None;
+    }
+    let registration = instance.registration();
+    let terms = registration.terms(capability)?;
+    let slot = instance.try_slot(terms, bytes)?;
+    Some(Picked { instance: Arc::clone(instance), terms: Arc::clone(terms), slot })
+}

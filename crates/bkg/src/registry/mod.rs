@@ -1,0 +1,161 @@
+//! The table of what is alive: every known plugin, its status, and its registered instances.
+//!
+//! Not who decides: the supervisor writes statuses, the bus writes instances, the dispatcher and the
+//! HTTP surface read. Readers take one immutable [`View`] and never wait; a change builds the next
+//! view and swaps it in whole, so nobody sees half of one.
+
+mod instance;
+mod launch;
+mod mailbox;
+pub mod process_table;
+mod status;
+mod view;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use bkg_protocol::message::Condition;
+use bkg_protocol::{CapabilityName, InstanceId, PluginName};
+use tokio::sync::watch;
+
+pub(crate) use instance::NewInstance;
+pub use instance::{Capacity, Instance, Registration, Slot, Terms};
+pub use launch::{Launch, LaunchEvent, PrivateListener};
+pub use mailbox::{Ask, Failure, Lineage, Mailbox, Order, Part, Reply};
+pub use status::{State, Status};
+pub use view::{ModelOwner, PluginRecord, View};
+
+use crate::config::PluginEntry;
+
+/// The table of plugins and instances; cheap to share.
+#[derive(Debug)]
+pub struct Registry {
+    view: ArcSwap<View>,
+    /// Held while a new view is built, so that changes do not lose one another.
+    building: Mutex<()>,
+    changed: watch::Sender<u64>,
+}
+
+impl Registry {
+    /// A table of the known plugins in catalogue order, all stopped.
+    ///
+    /// Each comes with the real path of its folder. `order` says which plugins come first for a capability, before catalogue order.
+    pub fn new(
+        plugins: impl IntoIterator<Item = (Arc<PluginEntry>, PathBuf)>,
+        order: BTreeMap<CapabilityName, Vec<PluginName>>,
+    ) -> Self {
+        let records = plugins
+            .into_iter()
+            .map(|(entry, root)| (entry.name.clone(), Arc::new(PluginRecord::new(entry, root))));
+        Self {
+            view: ArcSwap::from_pointee(View::new(records.collect(), order)),
+            building: Mutex::new(()),
+            changed: watch::Sender::new(0),
+        }
+    }
+
+    /// What is alive at this moment; the view never changes after it was taken.
+    pub fn view(&self) -> arc_swap::Guard<Arc<View>> {
+        self.view.load()
+    }
+
+    /// The record of a plugin.
+    pub fn plugin(&self, name: &str) -> Option<Arc<PluginRecord>> {
+        self.view().plugin(name).cloned()
+    }
+
+    /// Waits until `condition` holds for the view, and answers what it made of it.
+    ///
+    /// Never returns if it never holds: callers bring their own deadline.
+    pub async fn until<T>(&self, mut condition: impl FnMut(&View) -> Option<T>) -> T {
+        let mut changes = self.changed.subscribe();
+        loop {
+            changes.borrow_and_update();
+            if let Some(found) = condition(&self.view()) {
+                return found;
+            }
+            changes.changed().await.expect("the sender lives in self");
+        }
+    }
+
+    /// A receiver that is woken at every change of the table.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Sets what the supervisor sees of a plugin.
+    pub fn set_status(&self, plugin: &PluginName, status: Status) {
+        self.change(plugin, |record| record.status = status);
+    }
+
+    /// Enters a registered instance; an older session of the same launch leaves the table, and comes
+    /// out to be closed.
+    pub fn enter(&self, instance: Arc<Instance>) -> Option<Arc<Instance>> {
+        let plugin = instance.plugin.clone();
+        let mut replaced = None;
+        self.change(&plugin, |record| {
+            let older = record.instances.iter().position(|other| other.id == instance.id);
+            replaced = older.map(|place| record.instances.remove(place));
+            record.offered = instance.registration().models.clone();
+            record.instances.push(instance);
+        });
+        replaced
+    }
+
+    /// Takes an instance out, unless a newer session of its launch has taken its place.
+    pub fn leave(&self, instance: &Arc<Instance>) {
+        self.change(&instance.plugin, |record| {
+            record.instances.retain(|other| !Arc::ptr_eq(other, instance));
+        });
+    }
+
+    /// Takes every session of a launch out of rotation, as the first step of stopping it.
+    pub fn retire(&self, plugin: &PluginName, launch: InstanceId) -> Vec<Arc<Instance>> {
+        let mut retired = Vec::new();
+        self.change(plugin, |record| {
+            record.instances.retain(|instance| {
+                let stays = instance.id != launch;
+                if !stays {
+                    retired.push(Arc::clone(instance));
+                }
+                stays
+            });
+        });
+        retired
+    }
+
+    /// Replaces what an instance registered.
+    pub fn update(&self, instance: &Arc<Instance>, registration: Registration) {
+        self.change(&instance.plugin, |record| {
+            record.offered = registration.models.clone();
+            instance.replace_registration(registration);
+        });
+    }
+
+    /// Notes how an instance feels, and tells those who wait for it if that is news.
+    pub fn set_condition(&self, instance: &Instance, condition: Condition) {
+        if instance.set_condition(condition) {
+            self.tell(&instance.plugin);
+        }
+    }
+
+    /// Tells those who wait on the table, and those who wait for a place at the plugin.
+    fn tell(&self, plugin: &PluginName) {
+        if let Some(record) = self.plugin(plugin.as_str()) {
+            record.capacity.ring();
+        }
+        self.changed.send_modify(|version| *version += 1);
+    }
+
+    fn change(&self, plugin: &PluginName, edit: impl FnOnce(&mut PluginRecord)) {
+        let building = self.building.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = self.view.load();
+        if let Some(next) = current.with(plugin, edit) {
+            self.view.store(Arc::new(next));
+        }
+        drop(building);
+        self.tell(plugin);
+    }
+}

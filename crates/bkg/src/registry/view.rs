@@ -1,0 +1,214 @@
+//! One moment of the table, immutable, with the indexes that a request needs.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bkg_protocol::message::{Condition, Model};
+use bkg_protocol::{CapabilityName, PluginName};
+use indexmap::IndexMap;
+
+use super::{Capacity, Instance, State, Status};
+use crate::config::PluginEntry;
+
+/// The table at one moment.
+#[derive(Debug)]
+pub struct View {
+    plugins: IndexMap<PluginName, Arc<PluginRecord>>,
+    order: BTreeMap<CapabilityName, Vec<PluginName>>,
+    /// Plugins with a registered instance that answers the capability, in order of preference.
+    answering: HashMap<CapabilityName, Vec<Arc<PluginRecord>>>,
+    /// Who serves a model id for a capability: the bare ids and the `plugin/id` forms.
+    models: HashMap<CapabilityName, IndexMap<String, Arc<ModelOwner>>>,
+}
+
+/// One plugin at one moment.
+#[derive(Debug, Clone)]
+pub struct PluginRecord {
+    /// Its entry.
+    pub entry: Arc<PluginEntry>,
+    /// The real path of its folder.
+    pub root: PathBuf,
+    /// What the supervisor sees.
+    pub status: Status,
+    /// Its registered instances, oldest first.
+    pub instances: Vec<Arc<Instance>>,
+    /// The models of its last registration. They outlive it, so that a model whose plugin is
+    /// restarting is unavailable rather than unknown.
+    pub offered: Vec<Model>,
+    /// Those who wait for a free place.
+    pub capacity: Arc<Capacity>,
+}
+
+/// Who serves a model.
+#[derive(Debug, Clone)]
+pub struct ModelOwner {
+    /// The plugin.
+    pub plugin: PluginName,
+    /// The model as the plugin registered it.
+    pub model: Model,
+}
+
+impl PluginRecord {
+    pub(super) fn new(entry: Arc<PluginEntry>, root: PathBuf) -> Self {
+        Self {
+            entry,
+            root,
+            status: Status::now(State::Stopped, None),
+            instances: Vec::new(),
+            offered: Vec::new(),
+            capacity: Arc::default(),
+        }
+    }
+
+    /// The state with what the instances say of themselves: a running plugin all of whose instances
+    /// are out of rotation is not running.
+    pub fn state(&self) -> State {
+        if self.status.state != State::Running {
+            return self.status.state;
+        }
+        let is = |condition| move |instance: &Arc<Instance>| instance.condition() == condition;
+        let instances = &self.instances;
+        if instances.is_empty() {
+            State::Starting
+        } else if instances.iter().all(is(Condition::Healthy)) {
+            State::Running
+        } else if instances.iter().any(|instance| instance.is_in_rotation()) {
+            State::Degraded
+        } else if instances.iter().any(is(Condition::Down)) {
+            State::Unresponsive
+        } else {
+            State::Draining
+        }
+    }
+
+    /// Where the plugin says that it listens itself.
+    pub fn own_port(&self) -> Option<u16> {
+        self.instances.iter().find_map(|instance| instance.registration().register.port.number())
+    }
+
+    /// Whether some instance is in rotation and answers the capability.
+    pub fn answers(&self, capability: &str) -> bool {
+        self.instances.iter().any(|instance| {
+            instance.is_in_rotation() && instance.registration().terms(capability).is_some()
+        })
+    }
+}
+
+impl View {
+    pub(super) fn new(
+        plugins: IndexMap<PluginName, Arc<PluginRecord>>,
+        order: BTreeMap<CapabilityName, Vec<PluginName>>,
+    ) -> Self {
+        let answering = index_capabilities(&plugins, &order);
+        let models = index_models(&plugins, &order);
+        Self { plugins, order, answering, models }
+    }
+
+    /// The view after `edit` of one plugin's record; `None` if the plugin is not known.
+    pub(super) fn with(&self, plugin: &PluginName, edit: impl FnOnce(&mut PluginRecord)) -> Option<Self> {
+        let mut plugins = self.plugins.clone();
+        let record = plugins.get_mut(plugin)?;
+        edit(Arc::make_mut(record));
+        Some(Self::new(plugins, self.order.clone()))
+    }
+
+    /// The record of a plugin.
+    pub fn plugin(&self, name: &str) -> Option<&Arc<PluginRecord>> {
+        self.plugins.get(name)
+    }
+
+    /// All plugins in catalogue order.
+    pub fn plugins(&self) -> impl Iterator<Item = &Arc<PluginRecord>> {
+        self.plugins.values()
+    }
+
+    /// The plugins with a registered instance that answers a capability, in order of preference.
+    pub fn answering(&self, capability: &str) -> &[Arc<PluginRecord>] {
+        self.answering.get(capability).map_or(&[], Vec::as_slice)
+    }
+
+    /// Who serves a model for a capability.
+    pub fn model(&self, capability: &str, id: &str) -> Option<&Arc<ModelOwner>> {
+        self.models.get(capability)?.get(id)
+    }
+
+    /// All models by the id that clients name, each once.
+    pub fn models(&self) -> impl Iterator<Item = (&str, &ModelOwner)> {
+        let mut seen = std::collections::HashSet::new();
+        self.plugins
+            .values()
+            .flat_map(|record| &record.offered)
+            .filter_map(|model| self.models.get(&model.capability))
+            .flatten()
+            .map(|(id, owner)| (id.as_str(), &**owner))
+            .filter(move |(id, _)| seen.insert(*id))
+    }
+}
+
+/// Plugins in order of preference for a capability.
+fn preferred<'a>(
+    plugins: &'a IndexMap<PluginName, Arc<PluginRecord>>,
+    order: &'a BTreeMap<CapabilityName, Vec<PluginName>>,
+    capability: &str,
+) -> impl Iterator<Item = &'a Arc<PluginRecord>> {
+    let first: &[PluginName] = order.get(capability).map_or(&[], Vec::as_slice);
+    let named = first.iter().filter_map(|name| plugins.get(name));
+    let rest = plugins.iter().filter(|(name, _)| !first.contains(name)).map(|(_, record)| record);
+    named.chain(rest)
+}
+
+fn index_capabilities(
+    plugins: &IndexMap<PluginName, Arc<PluginRecord>>,
+    order: &BTreeMap<CapabilityName, Vec<PluginName>>,
+) -> HashMap<CapabilityName, Vec<Arc<PluginRecord>>> {
+    let mut index: HashMap<CapabilityName, Vec<Arc<PluginRecord>>> = HashMap::new();
+    for record in plugins.values() {
+        for instance in &record.instances {
+            for capability in instance.registration().capabilities() {
+                let answering = index.entry(capability.clone()).or_default();
+                if !answering.iter().any(|other| Arc::ptr_eq(other, record)) {
+                    answering.push(Arc::clone(record));
+                }
+            }
+        }
+    }
+    for (capability, first) in order {
+        if let Some(answering) = index.get_mut(capability) {
+            let place = |record: &Arc<PluginRecord>| {
+                first.iter().position(|name| *name == record.entry.name).unwrap_or(usize::MAX)
+            };
+            answering.sort_by_key(place);
+        }
+    }
+    index
+}
+
+fn index_models(
+    plugins: &IndexMap<PluginName, Arc<PluginRecord>>,
+    order: &BTreeMap<CapabilityName, Vec<PluginName>>,
+) -> HashMap<CapabilityName, IndexMap<String, Arc<ModelOwner>>> {
+    let mut counts: HashMap<(&str, &str), usize> = HashMap::new();
+    for model in plugins.values().flat_map(|record| &record.offered) {
+        *counts.entry((model.capability.as_str(), &model.id)).or_default() += 1;
+    }
+    let capabilities: std::collections::BTreeSet<CapabilityName> =
+        plugins.values().flat_map(|record| &record.offered).map(|model| model.capability.clone()).collect();
+    let mut index: HashMap<CapabilityName, IndexMap<String, Arc<ModelOwner>>> = HashMap::new();
+    for capability in capabilities {
+        let owners = index.entry(capability.clone()).or_default();
+        for record in preferred(plugins, order, capability.as_str()) {
+            for model in record.offered.iter().filter(|model| model.capability == capability) {
+                let owner =
+                    Arc::new(ModelOwner { plugin: record.entry.name.clone(), model: model.clone() });
+                if counts[&(capability.as_str(), model.id.as_str())] > 1 {
+                    owners
+                        .entry(format!("{}/{}", record.entry.name, model.id))
+                        .or_insert_with(|| Arc::clone(&owner));
+                }
+                owners.entry(model.id.clone()).or_insert(owner);
+            }
+        }
+    }
+    index
+}
