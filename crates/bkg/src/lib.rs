@@ -7,6 +7,8 @@
 pub mod auth;
 pub mod config;
 pub mod dispatcher;
+pub mod error;
 pub mod logs;
 pub mod registry;
 pub mod store;
+pub mod web;

@@ -1,0 +1,239 @@
+//! What went wrong, as it is told to others: one type for HTTP, and the wire form for plugins.
+//!
+//! The only place where failures become statuses. The invariant: a failure of a plugin never looks
+//! like a fault of the caller's credential, and every body has the same four members.
+
+use std::time::Duration;
+
+use axum::response::{IntoResponse, Response};
+use bkg_protocol::{ErrorCode, RawJson, WireError};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use serde_json::{Value, json};
+
+use crate::auth::AuthError;
+use crate::dispatcher::CallError;
+use crate::registry::Failure;
+
+/// Says whether the host or a plugin failed.
+pub const ERROR_SOURCE: HeaderName = HeaderName::from_static("x-bkg-error-source");
+/// Says to OpenAI's clients whether they may try again.
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+/// The longest `retry-after` that is sent: OpenAI's clients ignore longer ones.
+const LONGEST_RETRY: Duration = Duration::from_secs(120);
+
+/// Who failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The host, or the caller's own request.
+    Host,
+    /// A plugin.
+    Plugin,
+}
+
+/// Whose names the error body uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// The codes of the error table.
+    Backplane,
+    /// OpenAI's, below `/v1`.
+    OpenAi,
+}
+
+/// A failure, ready to be told over HTTP.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Problem {
+    /// What went wrong.
+    pub code: ErrorCode,
+    /// What happened, to what, and what to do next.
+    pub message: String,
+    /// The parameter that was wrong.
+    pub param: Option<String>,
+    /// Whatever else helps.
+    pub details: Option<RawJson>,
+    /// Who failed.
+    pub source: Source,
+    /// How long to wait before trying again.
+    pub retry_after: Option<Duration>,
+    /// Whether the work may have happened already, so that trying again might do it twice.
+    pub may_have_happened: bool,
+}
+
+impl Problem {
+    /// A failure of the host or a fault of the request.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            param: None,
+            details: None,
+            source: Source::Host,
+            retry_after: None,
+            may_have_happened: false,
+        }
+    }
+
+    /// The request is not valid.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::InvalidRequest, message)
+    }
+
+    /// Names the parameter that was wrong.
+    pub fn param(mut self, param: impl Into<String>) -> Self {
+        self.param = Some(param.into());
+        self
+    }
+
+    /// The body: `{"error": {"message", "type", "param", "code", "details"?}}`.
+    pub fn body(&self, dialect: Dialect) -> Value {
+        let code = match dialect {
+            Dialect::Backplane => self.code.as_str(),
+            Dialect::OpenAi => openai_code(self.code),
+        };
+        let mut error = json!({
+            "message": self.message,
+            "type": kind(self.code),
+            "param": self.param,
+            "code": code,
+        });
+        if let Some(details) = &self.details {
+            error["details"] = details.read().unwrap_or(Value::Null);
+        }
+        json!({ "error": error })
+    }
+
+    /// The response, in the names of `dialect`.
+    pub fn response(&self, dialect: Dialect) -> Response {
+        let status = StatusCode::from_u16(self.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, axum::Json(self.body(dialect))).into_response();
+        let headers = response.headers_mut();
+        let source = match self.source {
+            Source::Host => "host",
+            Source::Plugin => "plugin",
+        };
+        headers.insert(ERROR_SOURCE, HeaderValue::from_static(source));
+        if let Some(after) = self.retry_after {
+            let seconds = after.min(LONGEST_RETRY).as_millis().div_ceil(1_000).max(1) as u64;
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.may_have_happened {
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+        }
+        if self.code == ErrorCode::Unauthorized {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+/// The `type` of an error body, in OpenAI's words, which the other dialect shares.
+fn kind(code: ErrorCode) -> &'static str {
+    match code {
+        ErrorCode::Unauthorized => "authentication_error",
+        ErrorCode::Forbidden | ErrorCode::ReauthRequired => "permission_error",
+        ErrorCode::RateLimited => "rate_limit_error",
+        ErrorCode::QuotaExceeded => "insufficient_quota",
+        _ if code.status() < 500 => "invalid_request_error",
+        _ => "server_error",
+    }
+}
+
+/// The names that OpenAI's clients know, where they differ from ours.
+fn openai_code(code: ErrorCode) -> &'static str {
+    match code {
+        ErrorCode::Unauthorized => "invalid_api_key",
+        ErrorCode::RateLimited => "rate_limit_exceeded",
+        ErrorCode::QuotaExceeded => "insufficient_quota",
+        other => other.as_str(),
+    }
+}
+
+impl From<AuthError> for Problem {
+    fn from(error: AuthError) -> Self {
+        let code = match error {
+            AuthError::Missing | AuthError::Invalid => ErrorCode::Unauthorized,
+            AuthError::Forbidden { .. } => ErrorCode::Forbidden,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<CallError> for Problem {
+    fn from(error: CallError) -> Self {
+        let message = error.to_string();
+        let (code, source) = classify(&error);
+        let mut problem = Self { source, ..Self::new(code, message) };
+        match error {
+            CallError::Unavailable { .. }
+            | CallError::Overloaded { .. }
+            | CallError::Failed { failure: Failure::NotHandedOver, .. } => {
+                problem.retry_after = Some(Duration::from_secs(1));
+            }
+            CallError::UnknownModel { .. } => problem.param = Some("model".to_owned()),
+            CallError::Timeout { .. } => problem.may_have_happened = true,
+            CallError::Failed { failure: Failure::Plugin(error), .. } => {
+                problem.message = error.message;
+                problem.param = error.param;
+                problem.retry_after = error.retry_after_ms.map(Duration::from_millis);
+                problem.may_have_happened = code == ErrorCode::PluginError && error.retryable != Some(true);
+                problem.details = match (error.details, code) {
+                    // The plugin's own word, where the table has none for it.
+                    (None, ErrorCode::PluginError) if error.code != code.as_str() => {
+                        Some(RawJson::of(&json!({ "pluginCode": error.code })))
+                    }
+                    (details, _) => details,
+                };
+            }
+            CallError::Failed { failure: Failure::Disconnected, .. } => problem.may_have_happened = true,
+            _ => {}
+        }
+        problem
+    }
+}
+
+/// The code of a failed call, and who failed.
+fn classify(error: &CallError) -> (ErrorCode, Source) {
+    use bkg_protocol::exchange::Refusal;
+    match error {
+        CallError::UnknownPlugin { .. } => (ErrorCode::NotFound, Source::Host),
+        CallError::NotOffered { .. } => (ErrorCode::NotFound, Source::Host),
+        CallError::UnknownModel { .. } => (ErrorCode::ModelNotFound, Source::Host),
+        CallError::Unavailable { .. } => (ErrorCode::PluginUnavailable, Source::Host),
+        CallError::Overloaded { .. } => (ErrorCode::Overloaded, Source::Host),
+        CallError::Timeout { .. } => (ErrorCode::Timeout, Source::Plugin),
+        CallError::Failed { failure, .. } => match failure {
+            Failure::Plugin(error) => (error.claimed(), Source::Plugin),
+            Failure::Disconnected => (ErrorCode::PluginDisconnected, Source::Plugin),
+            Failure::NotHandedOver | Failure::Refused(Refusal::NotOpen) => {
+                (ErrorCode::PluginUnavailable, Source::Host)
+            }
+            Failure::Refused(Refusal::TooLarge { .. }) => (ErrorCode::PayloadTooLarge, Source::Host),
+        },
+    }
+}
+
+/// A failed call as it is told to the plugin that asked.
+pub fn wire_error(error: &CallError) -> WireError {
+    match error {
+        CallError::Failed { failure: Failure::Plugin(error), .. } => error.clone(),
+        other => WireError::new(classify(other).0, other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_unavailable_or_overloaded_says_when_to_come_back() {
+        let plugin: bkg_protocol::PluginName = "p".parse().unwrap();
+        let capability: bkg_protocol::CapabilityName = "a.b".parse().unwrap();
+        for error in [
+            CallError::Unavailable { capability, plugin: None, why: String::new() },
+            CallError::Overloaded { plugin: plugin.clone(), why: String::new() },
+            CallError::Failed { plugin, failure: Failure::NotHandedOver },
+        ] {
+            let problem = Problem::from(error);
+            assert_eq!((problem.code.status(), problem.retry_after), (503, Some(Duration::from_secs(1))));
+        }
+    }
+}

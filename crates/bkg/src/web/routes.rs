@@ -1,0 +1,241 @@
+//! Routes with the access that each declares.
+//!
+//! A route cannot be added without saying who may use it, and the check happens here, before its
+//! handler runs. The table of all routes can be walked, so that a test asks every one of them.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request};
+use axum::response::Response;
+use axum::routing::{MethodFilter, on};
+use bkg_protocol::{ErrorCode, RawJson};
+use http::request::Parts;
+use http::{Method, header};
+use tokio::time::{Instant, timeout_at};
+
+use super::body::read_json;
+use crate::auth::{Authenticator, Caller};
+use crate::config::HttpLimits;
+use crate::error::{Dialect, Problem};
+
+/// Who may use a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Anyone, without a credential.
+    Public,
+    /// Anyone with a valid credential; the handler shows what that caller may see.
+    AnyCaller,
+    /// Callers with this scope.
+    Scope(&'static str),
+    /// Callers with the scope of the capability that the request names: the handler asks for it.
+    Capability,
+}
+
+/// A route as it was declared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteInfo {
+    /// The method.
+    pub method: Method,
+    /// The path, with `{name}` for a segment and `{*name}` for the rest.
+    pub path: &'static str,
+    /// Who may use it.
+    pub access: Access,
+}
+
+/// One request on its way into a handler: authenticated. Its body comes beside it, unread.
+#[derive(Debug)]
+pub struct Call {
+    /// Who asks; on a public route, nobody.
+    pub caller: Caller,
+    /// Method, target and headers.
+    pub parts: Parts,
+    /// When its headers were there.
+    pub received: Instant,
+}
+
+/// The `x-request-id` of a request: a UUIDv7 of the host's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestId(pub Arc<str>);
+
+impl Call {
+    /// The request's id, shared.
+    pub fn request_id(&self) -> Option<Arc<str>> {
+        self.parts.extensions.get::<RequestId>().map(|id| Arc::clone(&id.0))
+    }
+
+    /// Reads the body as one JSON value, unchanged.
+    ///
+    /// # Errors
+    /// `unsupported_media_type` for another content type, `payload_too_large`, `invalid_request` for
+    /// what is not JSON or nests too deep, or `timeout`.
+    pub async fn json(&self, body: Body, limits: &HttpLimits) -> Result<RawJson, Problem> {
+        let reading = read_json(&self.parts, body, limits);
+        timeout_at(self.received + limits.request_timeout, reading)
+            .await
+            .map_err(|_| Problem::new(ErrorCode::Timeout, "the body did not arrive in time"))?
+    }
+
+    /// What a `{name}` of the path stood for, decoded.
+    pub fn param(&self, name: &str) -> Result<String, Problem> {
+        let template =
+            self.parts.extensions.get::<MatchedPath>().map(MatchedPath::as_str).unwrap_or_default();
+        let mut actual = self.parts.uri.path().split('/');
+        for segment in template.split('/') {
+            let rest = segment.strip_prefix("{*").and_then(|segment| segment.strip_suffix('}'));
+            if rest == Some(name) {
+                return decode(&actual.collect::<Vec<_>>().join("/"));
+            }
+            let text = actual.next().unwrap_or_default();
+            if segment.strip_prefix('{').and_then(|segment| segment.strip_suffix('}')) == Some(name) {
+                return decode(text);
+            }
+        }
+        Err(Problem::new(ErrorCode::Internal, format!("the route has no `{name}`")))
+    }
+
+    /// The value of a query parameter, decoded; the first, if there are several.
+    pub fn query(&self, name: &str) -> Result<Option<String>, Problem> {
+        for pair in self.parts.uri.query().unwrap_or_default().split('&') {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            if key == name {
+                return decode(&value.replace('+', " ")).map(Some);
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Percent-decoding (RFC 3986, section 2.1), once.
+fn decode(text: &str) -> Result<String, Problem> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        rest = tail;
+        if *first != b'%' {
+            bytes.push(*first);
+            continue;
+        }
+        let hex = tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        let Some(byte) = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) else {
+            return Err(Problem::invalid(format!(
+                "`{text}` is not percent-encoded: a `%` needs two hex digits"
+            )));
+        };
+        bytes.push(byte);
+        rest = &tail[2..];
+    }
+    String::from_utf8(bytes).map_err(|_| Problem::invalid("the address is not UTF-8"))
+}
+
+/// Routes on their way to becoming a router.
+#[derive(Debug)]
+pub struct Routes {
+    authenticator: Arc<Authenticator>,
+    router: Router,
+    table: Vec<RouteInfo>,
+}
+
+impl Routes {
+    /// No routes yet; `authenticator` turns credentials into callers.
+    pub fn new(authenticator: Arc<Authenticator>) -> Self {
+        Self { authenticator, router: Router::new(), table: Vec::new() }
+    }
+
+    /// Adds a route. The handler runs only for those whom `access` lets in.
+    ///
+    /// # Panics
+    /// If the path is not one that the router knows, or the route is there already: a mistake in the
+    /// daemon's own code, found at start.
+    pub fn add<S, H, F>(
+        mut self,
+        method: Method,
+        path: &'static str,
+        access: Access,
+        state: &Arc<S>,
+        handler: H,
+    ) -> Self
+    where
+        S: Send + Sync + 'static,
+        H: Fn(Arc<S>, Call, Body) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Result<Response, Problem>> + Send,
+    {
+        let filter = MethodFilter::try_from(method.clone()).expect("a method that routes can have");
+        let authenticator = Arc::clone(&self.authenticator);
+        let state = Arc::clone(state);
+        let endpoint = move |request: Request| {
+            let (authenticator, state, handler) =
+                (Arc::clone(&authenticator), Arc::clone(&state), handler.clone());
+            async move {
+                let received = Instant::now();
+                let dialect = dialect_of(request.uri().path());
+                let (parts, body) = request.into_parts();
+                let answer = match admit(&authenticator, access, &parts) {
+                    Ok(caller) => handler(state, Call { caller, parts, received }, body).await,
+                    Err(problem) => Err(problem),
+                };
+                answer.unwrap_or_else(|problem| problem.response(dialect))
+            }
+        };
+        self.router = self.router.route(path, on(filter, endpoint));
+        self.table.push(RouteInfo { method, path, access });
+        self
+    }
+
+    /// All routes, as they were declared.
+    pub fn table(&self) -> &[RouteInfo] {
+        &self.table
+    }
+
+    /// The router, which answers everything: what no route knows is 404, a wrong method 405.
+    pub fn into_router(self) -> Router {
+        self.router
+            .fallback(async |request: Request| {
+                let message = format!("there is nothing at `{}`", request.uri().path());
+                Problem::new(ErrorCode::NotFound, message).response(dialect_of(request.uri().path()))
+            })
+            .method_not_allowed_fallback(async |request: Request| {
+                let message = format!("`{}` does not take {}", request.uri().path(), request.method());
+                Problem::new(ErrorCode::MethodNotAllowed, message)
+                    .response(dialect_of(request.uri().path()))
+            })
+    }
+}
+
+fn admit(authenticator: &Authenticator, access: Access, parts: &Parts) -> Result<Caller, Problem> {
+    if access == Access::Public {
+        return Ok(Caller::nobody());
+    }
+    let mut credentials = parts.headers.get_all(header::AUTHORIZATION).iter();
+    let credential = credentials.next().map(|value| value.as_bytes());
+    // A proxy in front may have looked at the other one.
+    if credentials.next().is_some() {
+        let message = "there is more than one `Authorization` header: send one";
+        return Err(Problem::new(ErrorCode::Unauthorized, message));
+    }
+    let caller = authenticator.authenticate(credential)?;
+    if let Access::Scope(scope) = access {
+        caller.require(scope)?;
+    }
+    Ok(caller)
+}
+
+/// Whose names the errors of a path use.
+pub(super) fn dialect_of(path: &str) -> Dialect {
+    if path == "/v1" || path.starts_with("/v1/") { Dialect::OpenAi } else { Dialect::Backplane }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percent_encoding_is_undone_once() {
+        assert_eq!(decode("a%2Fb%20c").unwrap(), "a/b c");
+        assert_eq!(decode("%2525").unwrap(), "%25");
+        assert!(decode("%2").is_err());
+        assert!(decode("%zz").is_err());
+        assert!(decode("%ff").is_err());
+    }
+}
