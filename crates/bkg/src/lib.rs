@@ -5,6 +5,7 @@
 //! config`. `docs/architecture.md` follows one request through them.
 
 pub mod auth;
+pub mod bus;
 pub mod config;
 pub mod dispatcher;
 pub mod error;

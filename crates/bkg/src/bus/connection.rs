@@ -1,0 +1,620 @@
+//! One task per plugin socket: the only code that touches it.
+//!
+//! It drives the host's half of the protocol: reads frames into it, carries orders from the mailbox
+//! to it, writes what it wants written. The invariant: when the task ends, for whatever reason, every
+//! waiter has had its answer, and the instance is out of the registry.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bkg_protocol::exchange::{GivenUp, NotSent, Refusal};
+use bkg_protocol::host::{Acceptance, Close, Contract, HostEvent, HostSession, Overdue};
+use bkg_protocol::inbound::ChunkRefused;
+use bkg_protocol::message::{Condition, Log, LogLevel, Register, Request, Secret, Update};
+use bkg_protocol::{ErrorCode, RequestId, WireError};
+use futures_util::{SinkExt, StreamExt};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::CapacityError;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{Error as SocketError, Message, Utf8Bytes};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::calls::{OpenCalls, PluginCall};
+use super::liveness::{Link, Liveness, Silence};
+use super::{Bus, admission};
+use crate::config::Identity;
+use crate::logs::NewLine;
+use crate::registry::{
+    Ask, Failure, Instance, Launch, LaunchEvent, Lineage, NewInstance, Order, Part, Registration, Reply,
+    Slot,
+};
+
+/// How many happenings may pass before what waits is written in any case.
+const WRITE_AT_LEAST_EVERY: u32 = 64;
+/// How many bytes may wait to be written before chunks for the plugin are held back: credit says what it
+/// means to read, this is what it does read.
+const MOST_UNWRITTEN: usize = 1 << 20;
+/// How long a socket that closes may take to be written empty.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+
+/// A socket with everything that its session knows.
+pub(super) struct Connection {
+    bus: Arc<Bus>,
+    socket: WebSocketStream<TcpStream>,
+    /// Whose private listener was dialled; `None` on the shared port.
+    launch: Option<Arc<Launch>>,
+    /// Whether the peer is known to be a process of the launch.
+    verified: bool,
+    upgrade_token: Option<Secret>,
+    register_by: Instant,
+    begun: Instant,
+    session: HostSession<Waiter>,
+    /// Present from the registration on.
+    registered: Option<Registered>,
+    /// The ids of the requests that are open, by the dispatcher's ticket.
+    tickets: HashMap<u64, RequestId>,
+    calls: OpenCalls,
+    orders: Vec<Order>,
+    writing: Writing,
+}
+
+/// What is known once the plugin has registered.
+struct Registered {
+    launch: Arc<Launch>,
+    instance: Arc<Instance>,
+    liveness: Liveness,
+    /// The plugin's own word.
+    word: Condition,
+    reported_silence: bool,
+}
+
+/// Who waits for an answer of the plugin.
+struct Waiter {
+    ticket: u64,
+    /// Taken when the last word is said, which is before the plugin's own when a stream breaks.
+    reply: Option<Reply>,
+    slot: Slot,
+    lineage: Arc<Lineage>,
+}
+
+/// How far the writing is.
+#[derive(Debug, Default)]
+struct Writing {
+    unflushed: bool,
+    /// Whether the other tasks had their turn since something came to be written: what they add goes
+    /// out with the same flush, which moves 1.2 times as many requests.
+    yielded: bool,
+    happenings: u32,
+    burn_token: bool,
+    /// Whether a chunk for the plugin was held back until all is written.
+    held_back: bool,
+}
+
+enum Happening {
+    Frame(Utf8Bytes),
+    Pong,
+    Orders,
+    Gone(Option<SocketError>),
+}
+
+impl Connection {
+    pub(super) fn new(
+        bus: Arc<Bus>,
+        socket: WebSocketStream<TcpStream>,
+        launch: Option<Arc<Launch>>,
+        verified: bool,
+        upgrade_token: Option<Secret>,
+        register_by: Instant,
+    ) -> Self {
+        let max_frame_bytes = launch.as_ref().and_then(|launch| launch.entry.max_frame_bytes);
+        let session = HostSession::new(rand::random(), bus.config.limits.clone(), max_frame_bytes);
+        Self {
+            bus,
+            socket,
+            launch,
+            verified,
+            upgrade_token,
+            register_by,
+            begun: Instant::now(),
+            session,
+            registered: None,
+            tickets: HashMap::new(),
+            calls: OpenCalls::default(),
+            orders: Vec::new(),
+            writing: Writing::default(),
+        }
+    }
+
+    /// Serves the socket until either side ends the session, or `over` fires.
+    pub(super) async fn run(mut self, over: CancellationToken) {
+        let mut over = std::pin::pin!(over.cancelled_owned());
+        let mut tick = interval(self.bus.config.limits.heartbeat / 8);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let problem = loop {
+            tokio::select! {
+                biased;
+                happening = poll_fn(|cx| self.poll(cx)) => match happening {
+                    Happening::Frame(text) => self.hear(&text),
+                    Happening::Pong => self.pong(),
+                    Happening::Orders => self.carry_out(),
+                    Happening::Gone(problem) => break problem,
+                },
+                () = &mut over => self.session.shut(1008, "the launch is over"),
+                _ = tick.tick() => self.tick(),
+            }
+            if self.session.closing().is_some() {
+                break None;
+            }
+        };
+        self.end(problem).await;
+    }
+
+    /// Reads while there is something to read, then writes everything with one flush.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Happening> {
+        self.writing.happenings += 1;
+        if self.writing.happenings >= WRITE_AT_LEAST_EVERY
+            && let Poll::Ready(Err(problem)) = self.poll_write(cx)
+        {
+            return Poll::Ready(Happening::Gone(Some(problem)));
+        }
+        if let Some(registered) = &self.registered {
+            registered.instance.mailbox.wake(cx.waker());
+            registered.instance.mailbox.take(&mut self.orders);
+            if !self.orders.is_empty() {
+                return Poll::Ready(Happening::Orders);
+            }
+        }
+        loop {
+            match self.socket.poll_next_unpin(cx) {
+                Poll::Ready(Some(Ok(Message::Text(text)))) => return Poll::Ready(Happening::Frame(text)),
+                Poll::Ready(Some(Ok(Message::Pong(_)))) => return Poll::Ready(Happening::Pong),
+                // Tungstenite answers pings and closes itself; binary frames are not of this protocol.
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(Some(Err(problem))) => return Poll::Ready(Happening::Gone(Some(problem))),
+                Poll::Ready(None) => return Poll::Ready(Happening::Gone(None)),
+                Poll::Pending => break,
+            }
+        }
+        let has_company = self.session.in_flight() > 1;
+        if has_company
+            && self.session.waiting_bytes() > 0
+            && !std::mem::replace(&mut self.writing.yielded, true)
+        {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        match ready!(self.poll_write(cx)) {
+            Ok(()) => Poll::Pending,
+            Err(problem) => Poll::Ready(Happening::Gone(Some(problem))),
+        }
+    }
+
+    /// Writes every frame that waits and flushes once.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SocketError>> {
+        self.writing.happenings = 0;
+        while self.session.waiting_bytes() > 0 {
+            ready!(self.socket.poll_ready_unpin(cx))?;
+            let Some((frame, waiter)) = self.session.next_frame_and_waiter() else { break };
+            if let Some(waiter) = waiter {
+                waiter.slot.sent();
+            }
+            self.socket.start_send_unpin(Message::text(frame))?;
+            self.writing.unflushed = true;
+        }
+        self.writing.yielded = false;
+        if std::mem::take(&mut self.writing.held_back) {
+            self.calls.all_may_stream();
+        }
+        if self.writing.unflushed {
+            ready!(self.socket.poll_flush_unpin(cx))?;
+            self.writing.unflushed = false;
+        }
+        if std::mem::take(&mut self.writing.burn_token)
+            && let Some(launch) = &self.launch
+        {
+            launch.burn_token();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes what waits, then the close frame, within a bound.
+    async fn say_goodbye(&mut self, Close { code, reason }: Close) {
+        let goodbye = async {
+            poll_fn(|cx| self.poll_write(cx)).await?;
+            self.socket.close(Some(CloseFrame { code: code.into(), reason: reason.into() })).await?;
+            // Take the rest until the other side closes, so that the reason is not lost to a reset; what
+            // it says now has no meaning, and a frame that was too large has no end that could be found.
+            let socket = self.socket.get_mut();
+            socket.shutdown().await?;
+            tokio::io::copy(socket, &mut tokio::io::sink()).await?;
+            Ok::<_, SocketError>(())
+        };
+        // A peer that does not read or does not close is left behind.
+        let _ = timeout_at(Instant::now() + CLOSE_WITHIN, goodbye).await;
+    }
+
+    fn hear(&mut self, text: &str) {
+        let now = self.begun.elapsed();
+        match self.session.receive(text, now) {
+            HostEvent::Answered { waiter, outcome } => {
+                self.tickets.remove(&waiter.ticket);
+                if let Some(reply) = waiter.reply {
+                    reply.finish(outcome.map_err(Failure::Plugin));
+                }
+            }
+            HostEvent::Chunk { waiter, data } => {
+                if let Some(Reply::Stream(parts)) = &waiter.reply {
+                    // Never full: it has room for all credit. Closed: a cancel is on its way.
+                    let _ = parts.try_send(Part::Chunk(data));
+                }
+            }
+            HostEvent::Broken { waiter, error } => {
+                if let Some(reply) = waiter.reply.take() {
+                    reply.finish(Err(Failure::Plugin(error)));
+                }
+            }
+            HostEvent::Released { waiter } => {
+                self.tickets.remove(&waiter.ticket);
+            }
+            HostEvent::Register(register) => self.register(*register),
+            HostEvent::Health(health) => self.health(health.condition(), health.detail),
+            HostEvent::Telemetry(telemetry) => {
+                if let Some(registered) = &self.registered {
+                    registered.instance.set_telemetry(telemetry);
+                }
+            }
+            HostEvent::Log(log) => self.log(*log),
+            HostEvent::Request(request) => self.call(*request),
+            HostEvent::RequestCancelled(id) => {
+                if self.calls.abort(&id) {
+                    let error = WireError::new(ErrorCode::Cancelled, "the request was cancelled");
+                    self.session.answer(&id, Err(error));
+                }
+            }
+            HostEvent::MayStream(id) => self.calls.may_stream(&id),
+            HostEvent::Update(update) => self.update(*update),
+            HostEvent::Dropped(why) => debug!(?why, "a frame of a plugin had no effect"),
+            // Nobody listens to topics and nothing pushes settings yet: these frames are read, and
+            // have no effect.
+            HostEvent::Subscribe(_)
+            | HostEvent::Unsubscribe(_)
+            | HostEvent::Publish(_)
+            | HostEvent::ConfigApplied(_)
+            | HostEvent::AuthChanged(_) => debug!("a frame of a plugin has no effect in this version"),
+            HostEvent::Closing => {}
+        }
+        self.close_when_drained();
+    }
+
+    fn register(&mut self, register: Register) {
+        let name = register.plugin.clone();
+        match self.admit(&register) {
+            Ok(launch) => self.enter(launch, register),
+            Err(error) => {
+                warn!(plugin = %name, %error, "a registration was refused");
+                if let Some(launch) = &self.launch {
+                    let line = format!("its registration was refused: {}", error.message);
+                    self.note(launch, LogLevel::Error, line);
+                    launch.report(LaunchEvent::Refused { reason: error.message.clone() });
+                }
+                let code = ErrorCode::parse(&error.code).unwrap_or(ErrorCode::Forbidden);
+                self.session.reject(code, &error.message);
+            }
+        }
+    }
+
+    /// Whether this peer may register what it wants to register.
+    fn admit(&self, register: &Register) -> Result<Arc<Launch>, WireError> {
+        let unauthorized = |message: String| Err(WireError::new(ErrorCode::Unauthorized, message));
+        let Some(launch) = &self.launch else {
+            let name = &register.plugin;
+            return unauthorized(if self.bus.registry.plugin(name.as_str()).is_some() {
+                format!("`{name}` is started by this host and registers on its own listener")
+            } else {
+                format!("no bus key was issued for `{name}`")
+            });
+        };
+        admission::check(register, &launch.entry, &self.bus.config)?;
+        if let Some(resume) = &register.resume {
+            if !launch.accepts_resume(resume, self.verified) {
+                return unauthorized("the resume secret is not the last that was given".to_owned());
+            }
+        } else if let Some(token) = register.token.as_ref().or(self.upgrade_token.as_ref()) {
+            if !launch.accepts_token(token, self.verified) {
+                return unauthorized("the launch token is wrong or has been used".to_owned());
+            }
+        } else if launch.entry.identity == Identity::Token {
+            return unauthorized("the entry demands the launch token: send `BKG_PLUGIN_TOKEN`".to_owned());
+        } else if !self.verified && self.live_session(launch).is_some() {
+            return unauthorized("another connection of this launch is registered".to_owned());
+        }
+        Ok(Arc::clone(launch))
+    }
+
+    /// The session of this launch that is registered now.
+    fn live_session(&self, launch: &Launch) -> Option<Arc<Instance>> {
+        let record = self.bus.registry.plugin(launch.plugin.as_str())?;
+        record.instances.iter().find(|instance| instance.id == launch.instance).cloned()
+    }
+
+    fn enter(&mut self, launch: Arc<Launch>, register: Register) {
+        let Some(record) = self.bus.registry.plugin(launch.plugin.as_str()) else { return };
+        self.session.accept(Acceptance {
+            instance: launch.instance,
+            resume: launch.next_resume(),
+            config: launch.settings.clone(),
+            config_revision: 0,
+        });
+        let contract = self.session.contract();
+        // A base plugin is given no resume secret: its token is all that it can come back with.
+        self.writing.burn_token = contract == Contract::Extended;
+        let limits = &self.bus.config.limits;
+        let instance = Arc::new(Instance::new(NewInstance {
+            id: launch.instance,
+            pid: launch.process().map(|process| process.pid),
+            contract,
+            verified: self.verified,
+            registration: Registration::new(register),
+            most_in_flight: launch.entry.max_concurrency.unwrap_or(limits.in_flight),
+            most_unsent_bytes: self.bus.config.queue.bytes,
+            capacity: Arc::clone(&record.capacity),
+        }));
+        let capabilities: Vec<String> =
+            instance.registration().capabilities().map(ToString::to_string).collect();
+        info!(
+            plugin = %launch.plugin,
+            instance = %launch.instance,
+            capabilities = capabilities.join(" "),
+            contract = ?contract,
+            "instance registered"
+        );
+        self.registered = Some(Registered {
+            launch: Arc::clone(&launch),
+            instance: Arc::clone(&instance),
+            liveness: Liveness::new(contract, limits, self.begun.elapsed()),
+            word: Condition::Healthy,
+            reported_silence: false,
+        });
+        if let Some(replaced) = self.bus.registry.enter(instance) {
+            let reason = "a newer connection of this launch took its place".to_owned();
+            let _ = replaced.mailbox.post(Order::Close { code: 1008, reason });
+        }
+    }
+
+    fn update(&mut self, update: Update) {
+        let Some(Registered { launch, instance, .. }) = &self.registered else { return };
+        let next = update.applied_to(&instance.registration().register);
+        let result = admission::check(&next, &launch.entry, &self.bus.config);
+        if result.is_ok() {
+            info!(plugin = %launch.plugin, instance = %launch.instance, "instance updated its registration");
+            let registration = instance.registration().updated(next);
+            self.bus.registry.update(instance, registration);
+        }
+        self.session.updated(result);
+    }
+
+    fn log(&self, log: Log) {
+        if let Some(Registered { launch, .. }) = &self.registered {
+            self.bus.logs.plugin(&launch.plugin).append(NewLine::bus(log).instance(launch.instance));
+        }
+    }
+
+    /// Adds a line of the host's own to the plugin's log.
+    fn note(&self, launch: &Launch, level: LogLevel, line: String) {
+        let line = NewLine::host(level, line).instance(launch.instance);
+        self.bus.logs.plugin(&launch.plugin).append(line);
+    }
+
+    /// A request of the plugin's own: answered by a task, so that this one goes on.
+    fn call(&mut self, request: Request) {
+        let Some(Registered { launch, instance, .. }) = &self.registered else { return };
+        let parent = request
+            .parent_request_id
+            .as_ref()
+            .and_then(|id| self.session.waiter_mut(id.as_str()))
+            .map(|waiter| Arc::clone(&waiter.lineage));
+        let id = request.request_id.clone();
+        let may_stream = Arc::new(Notify::new());
+        let call = PluginCall {
+            bus: Arc::clone(&self.bus),
+            instance: Arc::clone(instance),
+            entry: Arc::clone(&launch.entry),
+            parent,
+            request,
+            may_stream: Arc::clone(&may_stream),
+        };
+        let task = tokio::spawn(call.run());
+        self.calls.enter(id, may_stream, task.abort_handle());
+    }
+
+    fn carry_out(&mut self) {
+        let mut orders = std::mem::take(&mut self.orders);
+        for order in orders.drain(..) {
+            match order {
+                Order::Ask(ask) => self.ask(*ask),
+                Order::Cancel { ticket, reason } => {
+                    let Some(id) = self.tickets.get(&ticket) else { continue };
+                    let now = self.begun.elapsed();
+                    if let GivenUp::Retracted(waiter) = self.session.cancel(id, reason, now) {
+                        self.tickets.remove(&waiter.ticket);
+                    }
+                }
+                Order::Credit { ticket, n } => {
+                    if let Some(id) = self.tickets.get(&ticket) {
+                        self.session.credit(id, n);
+                    }
+                }
+                Order::Answer { id, outcome } => {
+                    if self.calls.leave(&id) {
+                        self.session.answer(&id, outcome);
+                    }
+                }
+                Order::Chunk { id, data, sent } => {
+                    let result = if self.session.waiting_bytes() > MOST_UNWRITTEN {
+                        self.writing.held_back = true;
+                        Err(ChunkRefused::NoCredit)
+                    } else {
+                        self.session.send_chunk(&id, data.clone())
+                    };
+                    let _ = sent.send(result.map_err(|refused| (refused, data)));
+                }
+                Order::Drain { within } => {
+                    for waiter in self.session.drain(within) {
+                        self.tickets.remove(&waiter.ticket);
+                        finish(waiter, Failure::NotHandedOver);
+                    }
+                }
+                Order::Close { code, reason } => self.session.shut(code, &reason),
+            }
+        }
+        // The buffer goes back to be used again.
+        self.orders = orders;
+        debug_assert_eq!(self.tickets.len(), self.session.in_flight(), "a ticket is of an open request");
+        self.close_when_drained();
+    }
+
+    fn ask(&mut self, ask: Ask) {
+        let Ask { ticket, request, reply, slot, lineage } = ask;
+        let waiter = Waiter { ticket, reply: Some(reply), slot, lineage };
+        match self.session.start(request, waiter) {
+            Ok(id) => drop(self.tickets.insert(ticket, id)),
+            Err(NotSent { waiter, why: Refusal::NotOpen }) => finish(waiter, Failure::NotHandedOver),
+            Err(NotSent { waiter, why }) => finish(waiter, Failure::Refused(why)),
+        }
+    }
+
+    /// A base plugin cannot be told to drain: its socket closes when it has answered everything.
+    fn close_when_drained(&mut self) {
+        let idle = self.session.in_flight() == 0;
+        let draining = self.registered.is_some() && !self.session.is_open();
+        if idle && draining && self.session.contract() == Contract::Base {
+            self.session.shut(1013, "the host drains this instance");
+        }
+    }
+
+    fn pong(&mut self) {
+        if let Some(registered) = &mut self.registered {
+            registered.liveness.pong();
+        }
+    }
+
+    fn health(&mut self, condition: Condition, detail: Option<String>) {
+        let now = self.begun.elapsed();
+        let Some(registered) = &mut self.registered else { return };
+        registered.liveness.beat(now);
+        if std::mem::replace(&mut registered.word, condition) != condition {
+            let detail = detail.unwrap_or_default();
+            info!(plugin = %registered.launch.plugin, instance = %registered.launch.instance, ?condition, detail, "health changed");
+        }
+        self.judge();
+    }
+
+    fn tick(&mut self) {
+        let Some(registered) = &mut self.registered else {
+            if Instant::now() >= self.register_by {
+                self.session.shut(1008, "`register` did not come in time");
+            }
+            return;
+        };
+        match registered.liveness.link(self.begun.elapsed()) {
+            Link::Fine => {}
+            Link::Ping => {
+                // A full socket means that data is on its way, which the pong would only follow.
+                let _ = self.socket.start_send_unpin(Message::Ping(Default::default()));
+                self.writing.unflushed = true;
+            }
+            Link::Dead => self.session.shut(1011, "no pong within 10 s"),
+        }
+        self.judge();
+    }
+
+    /// Puts word, beats and owed answers together into one condition, and tells who must know.
+    fn judge(&mut self) {
+        let now = self.begun.elapsed();
+        let overdue = self.session.overdue(now);
+        let Some(registered) = &mut self.registered else { return };
+        let silence = registered.liveness.silence(now);
+        let condition = match (silence, overdue, registered.word) {
+            (Silence::OneWindow | Silence::TwoWindows, _, _) => Condition::Down,
+            (_, _, word @ (Condition::Down | Condition::Draining)) => word,
+            (Silence::None, Overdue::No, word) => word,
+            _ => Condition::Degraded,
+        };
+        let missed = matches!(silence, Silence::OneWindow | Silence::TwoWindows);
+        let launch = &registered.launch;
+        if missed != std::mem::replace(&mut registered.reported_silence, missed) {
+            launch.report(if missed { LaunchEvent::Unresponsive } else { LaunchEvent::Recovered });
+        }
+        if silence == Silence::TwoWindows {
+            launch.report(LaunchEvent::Replace { reason: "it missed its health beats twice".to_owned() });
+        } else if overdue == Overdue::Replace {
+            let limit = self.bus.config.limits.cancel_replaces_after;
+            let reason = format!("it did not answer a cancelled request within {} ms", limit.as_millis());
+            launch.report(LaunchEvent::Replace { reason });
+        }
+        self.bus.registry.set_condition(&registered.instance, condition);
+    }
+
+    async fn end(mut self, problem: Option<SocketError>) {
+        let failure = match &problem {
+            Some(SocketError::Capacity(CapacityError::MessageTooLong { size, max_size })) => {
+                self.session.shut(1009, "a frame exceeds the limit");
+                let message = format!("the plugin sent a frame of {size} bytes, the limit is {max_size}");
+                Some(Failure::Plugin(WireError::new(ErrorCode::PluginError, message)))
+            }
+            _ => None,
+        };
+        let close = self.session.closing().cloned();
+        // A goodbye may take its time: everybody is answered first. Nothing is left to be written then;
+        // to a plugin that is not registered, that it was rejected is.
+        if self.registered.is_some() {
+            self.answer_all(failure);
+        }
+        if let Some(close) = close {
+            self.say_goodbye(close).await;
+        }
+    }
+
+    /// Takes the instance out and answers everybody who waits for it.
+    fn answer_all(&mut self, failure: Option<Failure>) {
+        // Out of the registry first: nobody is sent here any more who is told to go elsewhere now.
+        let posted = match self.registered.take() {
+            None => Vec::new(),
+            Some(Registered { launch, instance, .. }) => {
+                let posted = instance.mailbox.close();
+                self.bus.registry.leave(&instance);
+                let drops = self.session.drops();
+                info!(plugin = %launch.plugin, instance = %launch.instance, ?drops, "session ended");
+                if let Some(Failure::Plugin(error)) = &failure {
+                    self.note(&launch, LogLevel::Error, error.message.clone());
+                }
+                posted
+            }
+        };
+        let (lost, _) = self.session.end();
+        for waiter in lost {
+            let otherwise = if waiter.handed_over { Failure::Disconnected } else { Failure::NotHandedOver };
+            finish(waiter.waiter, failure.clone().unwrap_or(otherwise));
+        }
+        for order in posted {
+            if let Order::Ask(ask) = order {
+                ask.reply.finish(Err(Failure::NotHandedOver));
+            }
+        }
+        self.calls.abort_all();
+    }
+}
+
+fn finish(waiter: Waiter, failure: Failure) {
+    if let Some(reply) = waiter.reply {
+        reply.finish(Err(failure));
+    }
+}

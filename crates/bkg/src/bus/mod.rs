@@ -1,0 +1,224 @@
+//! The plugin bus: listeners, who may speak on them, and one task per socket.
+//!
+//! Every launch has a private listener of its own; the shared port serves plugins that run elsewhere.
+//! Only `connection` touches a plugin's socket. What plugins ask of each other goes through `calls`.
+
+mod admission;
+mod calls;
+mod connection;
+mod handshake;
+mod liveness;
+mod peer;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bkg_protocol::message::LogLevel;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+use crate::config::HostConfig;
+use crate::dispatcher::Dispatcher;
+use crate::logs::{Logs, NewLine};
+use crate::registry::{Launch, LaunchEvent, PrivateListener, Registry};
+use connection::Connection;
+use peer::Identity;
+
+/// How many connections a listener takes at once before it slows down: a plugin that redials without
+/// delay must not keep the host busy.
+const DIAL_BURST: u32 = 20;
+/// How long the listener rests per connection beyond the burst.
+const DIAL_PAUSE: Duration = Duration::from_millis(250);
+
+/// What the bus works with.
+#[derive(Debug)]
+pub struct Bus {
+    /// The host's configuration.
+    pub config: Arc<HostConfig>,
+    /// Where instances are entered.
+    pub registry: Arc<Registry>,
+    /// Who carries what plugins ask of each other.
+    pub dispatcher: Arc<Dispatcher>,
+    /// Where log lines go.
+    pub logs: Logs,
+}
+
+impl Bus {
+    /// Serves the shared port and every private listener that arrives, until `stop` fires and all
+    /// sessions have ended.
+    pub async fn serve(
+        self: Arc<Self>,
+        shared: TcpListener,
+        mut private: mpsc::Receiver<PrivateListener>,
+        stop: CancellationToken,
+    ) {
+        let tasks = TaskTracker::new();
+        tasks.spawn(Arc::clone(&self).listen_shared(shared, tasks.clone(), stop.clone()));
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                listener = private.recv() => match listener {
+                    Some(listener) => {
+                        tasks.spawn(Arc::clone(&self).listen_private(listener, tasks.clone(), stop.clone()));
+                    }
+                    None => break,
+                },
+            }
+        }
+        stop.cancelled().await;
+        tasks.close();
+        tasks.wait().await;
+    }
+
+    async fn listen_private(
+        self: Arc<Self>,
+        PrivateListener { listener, launch, over }: PrivateListener,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) {
+        let listener = match TcpListener::from_std(listener) {
+            Ok(listener) => listener,
+            Err(error) => {
+                launch.report(LaunchEvent::Refused {
+                    reason: format!("its listener cannot be used: {error}"),
+                });
+                return;
+            }
+        };
+        let mut dials = DialRate::default();
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => return,
+                () = over.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((socket, peer)) => {
+                    let bus = Arc::clone(&self);
+                    let (launch, over) = (Arc::clone(&launch), over.clone());
+                    tasks.spawn(async move { bus.greet(socket, peer, launch, over).await });
+                }
+                Err(error) => warn!(plugin = %launch.plugin, %error, "a connection cannot be accepted"),
+            }
+            tokio::select! {
+                () = over.cancelled() => return,
+                () = dials.next() => {}
+            }
+        }
+    }
+
+    /// Finds out who dialled a private listener, and lets the launch's own processes in.
+    async fn greet(
+        self: Arc<Self>,
+        socket: TcpStream,
+        peer: SocketAddr,
+        launch: Arc<Launch>,
+        over: CancellationToken,
+    ) {
+        let deadline = Instant::now() + self.config.limits.register_within;
+        let (Ok(local), Ok(())) = (socket.local_addr(), socket.set_nodelay(true)) else { return };
+        let process = tokio::select! {
+            process = launch.spawned_process() => process,
+            () = tokio::time::sleep_until(deadline) => return,
+        };
+        // Reading /proc blocks.
+        let lookup = tokio::task::spawn_blocking(move || peer::identify(peer, local, &process));
+        let identity = lookup.await.unwrap_or_else(|error| Identity::Unknown { why: error.to_string() });
+        let verified = match identity {
+            Identity::Verified { .. } => true,
+            Identity::Unknown { why } => {
+                debug!(plugin = %launch.plugin, why, "the peer cannot be identified");
+                false
+            }
+            Identity::Foreign { pid } => {
+                let who =
+                    pid.map_or_else(|| "an unknown process".to_owned(), |pid| format!("process {pid}"));
+                let line = format!("refused a connection of {who}: it does not belong to this launch");
+                warn!(plugin = %launch.plugin, instance = %launch.instance, pid, "refused a foreign connection");
+                self.logs
+                    .plugin(&launch.plugin)
+                    .append(NewLine::host(LogLevel::Warn, line).instance(launch.instance));
+                handshake::refuse(socket, deadline, 1008, "this listener serves another launch").await;
+                return;
+            }
+        };
+        match handshake::upgrade(socket, deadline, &self.config.limits).await {
+            Ok((socket, token)) => {
+                let connection = Connection::new(self, socket, Some(launch), verified, token, deadline);
+                connection.run(over).await;
+            }
+            Err(refusal) => debug!(plugin = %launch.plugin, %refusal, "no session came of a connection"),
+        }
+    }
+
+    /// The shared port: no plugin is known to run elsewhere unless a bus key was issued for its name,
+    /// and none has been, so every `register` here is told so.
+    async fn listen_shared(
+        self: Arc<Self>,
+        listener: TcpListener,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) {
+        let mut dials = DialRate::default();
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((socket, _)) => {
+                    let (bus, stop) = (Arc::clone(&self), stop.clone());
+                    tasks.spawn(async move {
+                        let deadline = Instant::now() + bus.config.limits.register_within;
+                        let Ok(()) = socket.set_nodelay(true) else { return };
+                        match handshake::upgrade(socket, deadline, &bus.config.limits).await {
+                            Ok((socket, token)) => {
+                                Connection::new(bus, socket, None, false, token, deadline).run(stop).await;
+                            }
+                            Err(refusal) => debug!(%refusal, "no session came of a connection"),
+                        }
+                    });
+                }
+                Err(error) => warn!(%error, "a connection to the shared bus cannot be accepted"),
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = dials.next() => {}
+            }
+        }
+    }
+}
+
+/// Slows a listener down whose clients dial without delay.
+#[derive(Debug)]
+struct DialRate {
+    left: u32,
+    refilled: Instant,
+}
+
+impl Default for DialRate {
+    fn default() -> Self {
+        Self { left: DIAL_BURST, refilled: Instant::now() }
+    }
+}
+
+impl DialRate {
+    /// Completes when the next connection may be accepted.
+    async fn next(&mut self) {
+        let earned = self.refilled.elapsed().as_millis() / DIAL_PAUSE.as_millis();
+        if earned > 0 {
+            self.left = (self.left + earned.min(u128::from(DIAL_BURST)) as u32).min(DIAL_BURST);
+            self.refilled = Instant::now();
+        }
+        if self.left == 0 {
+            tokio::time::sleep(DIAL_PAUSE).await;
+        } else {
+            self.left -= 1;
+        }
+    }
+}
