@@ -12,4 +12,5 @@ pub mod error;
 pub mod logs;
 pub mod registry;
 pub mod store;
+pub mod supervisor;
 pub mod web;

@@ -1,0 +1,309 @@
+//! Starts, watches and restarts the processes of plugins.
+//!
+//! Not who serves requests: the bus does that once a process has registered. Each instance of a plugin
+//! has a seat, a task that brings its process to the wanted state and tells how it stands. The
+//! invariant: `stopped` is said when nothing of a launch is left.
+
+mod backoff;
+pub mod exit;
+mod output;
+mod prepare;
+pub mod processes;
+mod seat;
+pub mod spawn;
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::sync::Arc;
+
+use bkg_protocol::PluginName;
+use bkg_protocol::message::LogLevel;
+use tokio::sync::{Mutex, Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::config::HostConfig;
+use crate::logs::{Logs, NewLine};
+use crate::registry::process_table::ProcessTableError;
+use crate::registry::{PrivateListener, Registry, State, Status};
+use crate::store::{DataDir, Ledger, StoreError};
+
+pub use spawn::{Spawner, SpawnerError};
+
+/// Why the supervisor cannot work.
+#[derive(Debug, thiserror::Error)]
+pub enum SupervisorError {
+    /// No processes can be started.
+    #[error(transparent)]
+    Spawner(#[from] SpawnerError),
+    /// What a killed host left cannot be found.
+    #[error("what an earlier host left cannot be reaped: {0}")]
+    Leftovers(#[from] ProcessTableError),
+    /// The ledger cannot be read.
+    #[error(transparent)]
+    Ledger(#[from] StoreError),
+}
+
+/// Ends what a killed host left of its launches, and nothing else, before anything new is started.
+///
+/// # Errors
+/// The ledger or the process table cannot be read.
+pub async fn reap_leftovers(ledger: &Ledger) -> Result<(), SupervisorError> {
+    let contents = ledger.entries()?;
+    for unreadable in &contents.unreadable {
+        warn!(file = %unreadable.path.display(), reason = unreadable.reason, "a ledger entry cannot be read");
+        ledger.discard(unreadable)?;
+    }
+    let leftovers = processes::reap_leftovers(&contents.entries).await?;
+    for reaped in &leftovers {
+        warn!(plugin = %reaped.plugin, instance = %reaped.instance, killed = reaped.killed.len(),
+            survivors = reaped.survivors.len(), "an earlier host left processes behind");
+    }
+    let survived = |instance| {
+        leftovers.iter().any(|reaped| reaped.instance == instance && !reaped.survivors.is_empty())
+    };
+    // Who could not be killed stays in the ledger: the next host tries again.
+    for entry in contents.entries.iter().filter(|entry| !survived(entry.instance)) {
+        ledger.remove(entry.instance)?;
+    }
+    Ok(())
+}
+
+use seat::Seat;
+
+/// What the supervisor works with.
+#[derive(Debug)]
+pub struct Supervision {
+    /// The host's configuration.
+    pub config: Arc<HostConfig>,
+    /// Where statuses are written.
+    pub registry: Arc<Registry>,
+    /// Where output and events of plugins go.
+    pub logs: Logs,
+    /// The ledger and the plugins' directories.
+    pub data: Arc<DataDir>,
+    /// Who starts processes.
+    pub spawner: Spawner,
+    /// Where the listeners of launches go: to the bus.
+    pub listeners: mpsc::Sender<PrivateListener>,
+    /// The environment of the host, of which plugins see an allowed part.
+    pub environment: Vec<(OsString, OsString)>,
+}
+
+/// What someone wants of a plugin.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Wanted {
+    up: bool,
+    /// Counts restarts, and starts of what was not wanted: a process of an older count is replaced.
+    generation: u64,
+    /// Counts explicit starts: what rests begins again, what runs is left alone.
+    starts: u64,
+}
+
+impl Wanted {
+    /// Whether this word ends a process that was started for an earlier one.
+    fn ends(self, serving: Self) -> bool {
+        !self.up || self.generation != serving.generation
+    }
+}
+
+/// The tasks that keep plugins in their wanted state.
+#[derive(Debug)]
+pub struct Supervisor {
+    wanted: HashMap<PluginName, watch::Sender<Wanted>>,
+    tasks: TaskTracker,
+    /// Seats that are empty end when it fires.
+    stop: CancellationToken,
+}
+
+/// No plugin has this name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no plugin is called `{0}`: `bkg plugin list` shows those that are")]
+pub struct UnknownPlugin(pub String);
+
+/// What all seats of one plugin share.
+#[derive(Debug)]
+struct Plugin {
+    name: PluginName,
+    supervision: Arc<Supervision>,
+    /// How many processes may be starting, over all plugins.
+    starts: Arc<Semaphore>,
+    /// Held while the folder is prepared: once for all seats.
+    preparing: Mutex<()>,
+    /// How each seat stands; what they add up to is the plugin's status.
+    seats: std::sync::Mutex<Vec<Status>>,
+}
+
+impl Supervisor {
+    /// Seats for every plugin of the registry, all empty; then starts those with `autostart`.
+    pub fn start(supervision: Supervision) -> Self {
+        let supervision = Arc::new(supervision);
+        let starts = Arc::new(Semaphore::new(supervision.config.supervisor.parallel_starts));
+        let tasks = TaskTracker::new();
+        let stop = CancellationToken::new();
+        let mut wanted = HashMap::new();
+        remove_runtime_configs(&supervision.data);
+        let view = supervision.registry.view().clone();
+        for record in view.plugins() {
+            let name = record.entry.name.clone();
+            let first = Wanted { up: record.entry.autostart, ..Wanted::default() };
+            let (sender, receiver) = watch::channel(first);
+            let count = record.entry.instances as usize;
+            let plugin = Arc::new(Plugin {
+                name: name.clone(),
+                supervision: Arc::clone(&supervision),
+                starts: Arc::clone(&starts),
+                preparing: Mutex::new(()),
+                seats: std::sync::Mutex::new(vec![Status::now(State::Stopped, None); count]),
+            });
+            for number in 0..count {
+                tasks.spawn(Seat::new(number, Arc::clone(&plugin), receiver.clone(), stop.clone()).run());
+            }
+            wanted.insert(name, sender);
+        }
+        tasks.close();
+        Self { wanted, tasks, stop }
+    }
+
+    /// Wants a plugin up; one that is up stays as it is, one that rests or failed is started.
+    ///
+    /// # Errors
+    /// The name is not known.
+    pub fn want_up(&self, plugin: &str) -> Result<(), UnknownPlugin> {
+        // A seat that has not yet heard of the stop before this must not take both for nothing.
+        self.change(plugin, |wanted| Wanted {
+            up: true,
+            generation: wanted.generation + u64::from(!wanted.up),
+            starts: wanted.starts + 1,
+        })
+    }
+
+    /// Wants a plugin down.
+    ///
+    /// # Errors
+    /// The name is not known.
+    pub fn want_down(&self, plugin: &str) -> Result<(), UnknownPlugin> {
+        self.change(plugin, |wanted| Wanted { up: false, ..wanted })
+    }
+
+    /// Wants a plugin's processes replaced, or started if there are none.
+    ///
+    /// # Errors
+    /// The name is not known.
+    pub fn want_again(&self, plugin: &str) -> Result<(), UnknownPlugin> {
+        self.change(plugin, |wanted| Wanted { up: true, generation: wanted.generation + 1, ..wanted })
+    }
+
+    fn change(&self, plugin: &str, edit: impl FnOnce(Wanted) -> Wanted) -> Result<(), UnknownPlugin> {
+        let wanted = self.wanted.get(plugin).ok_or_else(|| UnknownPlugin(plugin.to_owned()))?;
+        wanted.send_modify(|wanted| *wanted = edit(*wanted));
+        Ok(())
+    }
+
+    /// Stops every plugin, all at once, and returns when nothing of any is left.
+    pub async fn shut_down(&self) {
+        self.stop.cancel();
+        for wanted in self.wanted.values() {
+            wanted.send_modify(|wanted| wanted.up = false);
+        }
+        self.tasks.wait().await;
+    }
+}
+
+impl Plugin {
+    /// Notes how a seat stands and what that makes of the plugin.
+    fn set_status(&self, seat: usize, state: State, reason: Option<String>, restarts: u32) {
+        let status = Status { restarts, ..Status::now(state, reason) };
+        // Held until the sum is in the registry: an older sum must not arrive there after a newer one.
+        let mut seats = self.seats.lock().expect("no holder of the lock panics");
+        let known = &mut seats[seat];
+        if (known.state, &known.reason, known.restarts) == (state, &status.reason, restarts) {
+            return;
+        }
+        match state {
+            State::Failed | State::Backoff | State::Unresponsive => {
+                warn!(plugin = %self.name, state = state.as_str(), reason = status.reason, "plugin status changed");
+            }
+            _ => {
+                info!(plugin = %self.name, state = state.as_str(), reason = status.reason, "plugin status changed");
+            }
+        }
+        *known = status;
+        self.supervision.registry.set_status(&self.name, sum_up(&seats));
+    }
+
+    /// Adds a line of the host's own to the plugin's log.
+    fn log(&self, level: LogLevel, message: impl Into<String>) {
+        self.supervision.logs.plugin(&self.name).append(NewLine::host(level, message));
+    }
+}
+
+/// What a killed host handed to processes that are gone, whole or half-written: it may hold secrets.
+/// Also that of plugins which are no longer known.
+fn remove_runtime_configs(data: &DataDir) {
+    for plugin in std::fs::read_dir(data.plugins()).into_iter().flatten().flatten() {
+        for file in std::fs::read_dir(plugin.path().join("run")).into_iter().flatten().flatten() {
+            if let Err(error) = std::fs::remove_file(file.path()) {
+                warn!(path = %file.path().display(), %error, "an old runtime configuration cannot be removed");
+            }
+        }
+    }
+}
+
+/// What several seats make of their plugin: what someone asked for is shown until all have done it;
+/// else it runs if one does, and says how many do; else the one that is the least at rest speaks.
+fn sum_up(seats: &[Status]) -> Status {
+    let rank = |status: &Status| match status.state {
+        State::Draining => 9,
+        // Nobody waits for what the supervisor starts again by itself.
+        State::Preparing if status.restarts == 0 => 8,
+        State::Starting if status.restarts == 0 => 7,
+        State::Running => 6,
+        State::Degraded => 5,
+        State::Unresponsive => 4,
+        State::Preparing | State::Starting => 3,
+        State::Backoff => 2,
+        State::Failed => 1,
+        State::Stopped => 0,
+    };
+    let first = seats.iter().rev().max_by_key(|status| rank(status)).expect("a plugin has a seat");
+    let mut summary = first.clone();
+    summary.restarts = seats.iter().map(|status| status.restarts).sum();
+    let running = seats.iter().filter(|status| status.state == State::Running).count();
+    if summary.state == State::Running && running < seats.len() {
+        summary.reason = Some(format!("{running} of {} instances run", seats.len()));
+    }
+    summary
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_seats_are_summed_up_by_the_one_that_matters() {
+        use State::{Backoff, Draining, Failed, Preparing, Running, Starting, Stopped, Unresponsive};
+        let asked = 0;
+        let again = 1;
+        let cases = [
+            ([(Running, asked), (Running, asked), (Running, asked)], (Running, None)),
+            ([(Backoff, again), (Running, asked), (Running, asked)], (Running, Some(2))),
+            ([(Running, asked), (Starting, again), (Running, asked)], (Running, Some(2))),
+            ([(Running, asked), (Starting, asked), (Running, asked)], (Starting, None)),
+            ([(Running, asked), (Starting, asked), (Preparing, asked)], (Preparing, None)),
+            ([(Stopped, asked), (Draining, asked), (Stopped, asked)], (Draining, None)),
+            ([(Stopped, asked), (Running, asked), (Draining, asked)], (Draining, None)),
+            ([(Unresponsive, asked), (Running, asked), (Running, asked)], (Running, Some(2))),
+            ([(Failed, asked), (Stopped, asked), (Stopped, asked)], (Failed, None)),
+            ([(Failed, asked), (Backoff, again), (Failed, asked)], (Backoff, None)),
+            ([(Stopped, asked), (Stopped, asked), (Stopped, asked)], (Stopped, None)),
+        ];
+        for (seats, (state, running)) in cases {
+            let seats = seats.map(|(state, restarts)| Status { restarts, ..Status::now(state, None) });
+            let sum = sum_up(&seats);
+            let reason = running.map(|running| format!("{running} of 3 instances run"));
+            assert_eq!((sum.state, sum.reason), (state, reason), "{seats:?}");
+        }
+    }
+}

@@ -1,0 +1,736 @@
+//! The place of one instance of a plugin: the task that starts its process, watches it, stops it and
+//! starts it again.
+//!
+//! It owns the launch from the ledger's first word to its last. The invariant: it leaves a launch only
+//! when no process of it is alive, and every way out says in one sentence why.
+
+use std::ffi::OsString;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bkg_protocol::message::LogLevel;
+use sha2::{Digest, Sha256};
+use tokio::process::Child;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::warn;
+
+use super::backoff::Backoff;
+use super::exit::{ExitCause, MemoryWatch};
+use super::prepare::Milestone;
+use super::processes::stop_launch;
+use super::spawn::{LaunchCommand, LaunchLimits, Launched, base_environment};
+use super::{Plugin, Wanted, output};
+use crate::config::{PluginEntry, RestartPolicy};
+use crate::logs::LogStream;
+use crate::registry::process_table::LaunchProcess;
+use crate::registry::{
+    Instance as Session, Launch, LaunchEvent, Order, PluginRecord, PrivateListener, State,
+};
+use crate::store::{LedgeredProcess, PluginDirs, replace};
+
+/// How long a registered process may be without a session before it counts as lost.
+const RECONNECT_WITHIN: Duration = Duration::from_secs(30);
+/// How long a launch that has not registered keeps its place among those that start: who builds for
+/// minutes must not keep the others waiting.
+const STARTS_FOR: Duration = Duration::from_secs(5);
+/// How long until processes that could not be ended are tried again.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// How the names of runtime configurations end; each launch has its own.
+const RUNTIME_CONFIG: &str = "config.runtime.json";
+
+pub(super) struct Seat {
+    number: usize,
+    plugin: Arc<Plugin>,
+    wanted: watch::Receiver<Wanted>,
+    /// Ends the task when its process has ended.
+    stop: CancellationToken,
+    /// The word that the present process was started for.
+    serving: Wanted,
+    backoff: Backoff,
+}
+
+/// A process that runs, with everything that has to be undone when it ends.
+struct Running {
+    launch: Arc<Launch>,
+    process: LaunchProcess,
+    child: Child,
+    events: mpsc::Receiver<LaunchEvent>,
+    /// Fires when this is dropped at the latest: listener and sessions go with the launch.
+    over: DropGuard,
+    memory: MemoryWatch,
+    runtime_config: PathBuf,
+    /// To be noted when it registers; `None` if this folder, as it is, has registered before.
+    milestone: Option<Milestone>,
+    /// Its place among those that start, until it has registered.
+    place: Option<OwnedSemaphorePermit>,
+    registered_at: Option<Instant>,
+    /// The session that it has now.
+    session: Option<Arc<Session>>,
+    /// Why the bus refused its last registration.
+    refused: Option<String>,
+}
+
+/// What can happen to a launch.
+enum Seen {
+    /// Its first process ended.
+    Exit(std::io::Result<ExitStatus>),
+    /// Someone wants it down, or replaced.
+    Word,
+    /// The bus reports.
+    Event(LaunchEvent),
+    /// The registry changed.
+    Change,
+    /// It has had its turn to start.
+    Turn,
+    /// The time is up.
+    Deadline,
+}
+
+/// How a launch came to its end.
+enum Ending {
+    /// Someone wanted it down, or replaced.
+    Wanted,
+    /// Its first process ended by itself.
+    Exited(ExitCause),
+    /// It must go: one sentence on why.
+    Replace(String),
+}
+
+/// What follows a launch.
+enum Rest {
+    /// Nothing, until somebody says so.
+    Down { state: State, reason: Option<String> },
+    /// The next attempt.
+    Again { after: Duration, reason: String },
+}
+
+impl Rest {
+    const STOPPED: Self = Self::Down { state: State::Stopped, reason: None };
+}
+
+/// A process that was started, its output being drained.
+struct Spawned {
+    process: LaunchProcess,
+    child: Child,
+    ran_through: Option<PathBuf>,
+}
+
+/// What ending a launch took: how many processes were still there, or why some still are.
+type Cleared = Result<usize, String>;
+
+/// Why there was no launch.
+#[derive(Debug)]
+struct NotStarted(String);
+
+fn not_started(why: impl std::fmt::Display) -> NotStarted {
+    NotStarted(why.to_string())
+}
+
+impl Seat {
+    pub(super) fn new(
+        number: usize,
+        plugin: Arc<Plugin>,
+        wanted: watch::Receiver<Wanted>,
+        stop: CancellationToken,
+    ) -> Self {
+        let serving = Wanted::default();
+        Self { number, plugin, wanted, stop, serving, backoff: Backoff::default() }
+    }
+
+    /// Keeps the wanted state until the host stops.
+    pub(super) async fn run(mut self) {
+        loop {
+            let Some(wanted) = self.next_wanted(|wanted| wanted.up).await else { return };
+            if wanted != self.serving {
+                self.backoff = Backoff::default();
+            }
+            self.serving = wanted;
+            match self.serve_once().await {
+                Rest::Again { after, reason } => self.rest(after, reason).await,
+                Rest::Down { state, reason } => {
+                    // Whoever waits for a restart must not take its middle for its end.
+                    if !self.is_wanted_anew() {
+                        self.say(state, reason);
+                    }
+                    let serving = self.serving;
+                    let Some(wanted) = self.next_wanted(|wanted| *wanted != serving).await else { return };
+                    // Stopping what failed puts it to rest.
+                    if !wanted.up && state == State::Failed {
+                        self.say(State::Stopped, None);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for a word; `None` when the host stops.
+    async fn next_wanted(&mut self, heard: impl FnMut(&Wanted) -> bool) -> Option<Wanted> {
+        let stop = self.stop.clone();
+        let word = stop.run_until_cancelled(self.wanted.wait_for(heard)).await?;
+        word.ok().map(|wanted| *wanted)
+    }
+
+    fn is_wanted_anew(&self) -> bool {
+        let wanted = *self.wanted.borrow();
+        wanted.up && wanted != self.serving
+    }
+
+    /// Whether the launch, or the attempt at one, has to end.
+    fn must_end(&self) -> bool {
+        self.wanted.borrow().ends(self.serving)
+    }
+
+    /// Takes the starts that came while there was a launch as answered by it: its end is news.
+    fn forget_starts(&mut self) {
+        self.serving.starts = self.wanted.borrow().starts;
+    }
+
+    /// Waits before the next attempt; a new word ends the wait.
+    async fn rest(&mut self, after: Duration, reason: String) {
+        if !after.is_zero() {
+            let seconds = after.as_secs_f64();
+            self.say(State::Backoff, Some(format!("{reason}; starts again in {seconds:.1} s")));
+            let serving = self.serving;
+            let _ = timeout(after, self.wanted.wait_for(|wanted| *wanted != serving)).await;
+        }
+        // Also where no wait was due: the word can have come while the launch ended by itself.
+        if !self.wanted.borrow().up {
+            self.say(State::Stopped, None);
+        }
+    }
+
+    /// One launch from start to end; answers what is to follow.
+    async fn serve_once(&mut self) -> Rest {
+        let mut running = match self.launch().await {
+            Ok(Some(running)) => running,
+            Ok(None) => return Rest::STOPPED,
+            Err(NotStarted(reason)) => {
+                self.forget_starts();
+                self.plugin.log(LogLevel::Error, reason.clone());
+                return self.after_failure(Duration::ZERO, reason);
+            }
+        };
+        let ending = self.watch(&mut running).await;
+        self.forget_starts();
+        running.place = None;
+        let registered_at = running.registered_at;
+        let refused = running.refused.take();
+        let healthy = registered_at.map_or(Duration::ZERO, |at| at.elapsed());
+        match ending {
+            Ending::Wanted => match self.stop(running).await {
+                Ok(_) => Rest::STOPPED,
+                Err(reason) => Rest::Down { state: State::Failed, reason: Some(reason) },
+            },
+            Ending::Exited(cause) => {
+                let left = match self.clear(running, Duration::ZERO).await {
+                    Ok(found) => found,
+                    Err(reason) => return Rest::Down { state: State::Failed, reason: Some(reason) },
+                };
+                let entrypoint = self.entrypoint();
+                let what = match (registered_at, refused, left) {
+                    (Some(_), _, _) => format!("its process {cause}"),
+                    (None, Some(refused), _) => {
+                        format!("`{entrypoint}` {cause}: its registration was refused: {refused}")
+                    }
+                    (None, None, 0) => format!("`{entrypoint}` {cause} before it registered"),
+                    (None, None, left) => format!(
+                        "`{entrypoint}` {cause} before it registered and left {left} processes behind: \
+                         it must stay in the foreground"
+                    ),
+                };
+                self.plugin.log(LogLevel::Error, what.clone());
+                let well = registered_at.is_some() && cause.is_success();
+                self.after_exit(well, healthy, what)
+            }
+            Ending::Replace(reason) => {
+                self.plugin.log(LogLevel::Error, reason.clone());
+                // Ending it can take the whole grace, and from here on it serves nobody.
+                self.say(State::Unresponsive, Some(reason.clone()));
+                let supervision = &self.plugin.supervision;
+                supervision.registry.retire(&self.plugin.name, running.launch.instance);
+                match self.clear(running, supervision.config.supervisor.grace).await {
+                    Ok(_) => self.after_failure(healthy, reason),
+                    Err(reason) => Rest::Down { state: State::Failed, reason: Some(reason) },
+                }
+            }
+        }
+    }
+
+    fn after_exit(&mut self, well: bool, healthy: Duration, what: String) -> Rest {
+        match self.policy() {
+            RestartPolicy::OnFailure if well => Rest::Down {
+                state: State::Stopped,
+                reason: Some(format!("{what}; it is started again only after a failure")),
+            },
+            RestartPolicy::Never if well => Rest::Down { state: State::Stopped, reason: Some(what) },
+            _ => self.after_failure(healthy, what),
+        }
+    }
+
+    fn after_failure(&mut self, healthy: Duration, reason: String) -> Rest {
+        if self.policy() == RestartPolicy::Never {
+            return Rest::Down { state: State::Failed, reason: Some(reason) };
+        }
+        Rest::Again { after: self.backoff.next(healthy, rand::random()), reason }
+    }
+
+    /// Prepares the folder and starts the process; `None` if it is no longer wanted.
+    async fn launch(&mut self) -> Result<Option<Running>, NotStarted> {
+        // Before the first wait: who stops a plugin must not find it stopped while a start is under way.
+        self.say(State::Starting, None);
+        let plugin = Arc::clone(&self.plugin);
+        let supervision = &plugin.supervision;
+        let record = supervision
+            .registry
+            .plugin(plugin.name.as_str())
+            .ok_or_else(|| NotStarted("the plugin is no longer known".to_owned()))?;
+        let dirs = supervision.data.plugin_dirs(&plugin.name).map_err(not_started)?;
+        let cache = cache_dir(&supervision.config.cache_dir, &record);
+        std::fs::create_dir_all(&cache).map_err(|error| {
+            NotStarted(format!("its cache `{}` cannot be made: {error}", cache.display()))
+        })?;
+        if !self.prepare(&record, &dirs, &cache).await? {
+            return Ok(None);
+        }
+        let (milestone, known) = milestone(&record, &cache, "registered", Vec::new()).await?;
+        let Some(place) = self.place_to_start().await else { return Ok(None) };
+        if known {
+            self.say(State::Starting, None);
+        } else {
+            let reason =
+                format!("`{}` runs here for the first time and may build what it needs", self.entrypoint());
+            self.say(State::Preparing, Some(reason));
+        }
+        let milestone = (!known).then_some(milestone);
+        self.spawn(&record, &dirs, &cache, milestone, place).await.map(Some)
+    }
+
+    /// A place among those that may start at the same time; `None` if it is no longer wanted.
+    async fn place_to_start(&mut self) -> Option<OwnedSemaphorePermit> {
+        if self.must_end() {
+            return None;
+        }
+        let starts = Arc::clone(&self.plugin.starts);
+        if let Ok(place) = Arc::clone(&starts).try_acquire_owned() {
+            return Some(place);
+        }
+        self.say(State::Preparing, Some("it waits for its turn: others are starting".to_owned()));
+        let serving = self.serving;
+        tokio::select! {
+            biased;
+            _ = self.wanted.wait_for(|wanted| wanted.ends(serving)) => None,
+            place = starts.acquire_owned() => place.ok(),
+        }
+    }
+
+    /// Runs `prepare.sh` where there is one and its inputs changed; answers whether to go on.
+    async fn prepare(
+        &mut self,
+        record: &PluginRecord,
+        dirs: &PluginDirs,
+        cache: &Path,
+    ) -> Result<bool, NotStarted> {
+        let script = record.root.join("prepare.sh");
+        if !script.is_file() {
+            return Ok(true);
+        }
+        let plugin = Arc::clone(&self.plugin);
+        let _once = plugin.preparing.lock().await;
+        if self.must_end() {
+            return Ok(false);
+        }
+        let mut inputs =
+            record.entry.prepare.as_ref().map(|prepare| prepare.inputs.clone()).unwrap_or_default();
+        if !inputs.is_empty() {
+            inputs.push("prepare.sh".to_owned());
+        }
+        let (done, reached) = milestone(record, cache, "prepared", inputs).await?;
+        if reached {
+            return Ok(true);
+        }
+        self.say(State::Preparing, Some("`prepare.sh` runs".to_owned()));
+        let limit = plugin.supervision.config.supervisor.prepare_timeout;
+        let (launch, _events) = Launch::new(plugin.name.clone(), Arc::clone(&record.entry));
+        let environment = self.environment(&launch, record, dirs, cache, None);
+        let Spawned { process, mut child, .. } =
+            self.spawn_process(&launch, script, Vec::new(), record, environment).await?;
+        let serving = self.serving;
+        let status = tokio::select! {
+            status = child.wait() => Ok(Some(status)),
+            () = sleep(limit) => Err(format!("took longer than {} ms", limit.as_millis())),
+            _ = self.wanted.wait_for(|wanted| wanted.ends(serving)) => Ok(None),
+        };
+        self.end_processes(&launch, &process, Duration::ZERO).await.map_err(not_started)?;
+        let failed = match status {
+            Ok(None) => return Ok(false),
+            Ok(Some(Ok(status))) if status.success() => {
+                let reached =
+                    tokio::task::spawn_blocking(move || done.reach()).await.map_err(not_started)?;
+                return reached.map(|()| true).map_err(not_started);
+            }
+            Ok(Some(Ok(status))) => format!("ended with {status}: its output is in the log"),
+            Ok(Some(Err(error))) => format!("cannot be awaited: {error}"),
+            Err(late) => late,
+        };
+        Err(NotStarted(format!("`prepare.sh` {failed}")))
+    }
+
+    async fn spawn(
+        &self,
+        record: &PluginRecord,
+        dirs: &PluginDirs,
+        cache: &Path,
+        milestone: Option<Milestone>,
+        place: OwnedSemaphorePermit,
+    ) -> Result<Running, NotStarted> {
+        let supervision = &self.plugin.supervision;
+        let program = record.entry.real_entrypoint(&record.root).map_err(not_started)?;
+        let (launch, events) = Launch::new(self.plugin.name.clone(), Arc::clone(&record.entry));
+        let launch = Arc::new(launch);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+            .map_err(|error| NotStarted(format!("no port for its bus listener: {error}")))?;
+        let port = listener.local_addr().map_err(not_started)?.port();
+        let runtime_config = dirs.run.join(format!("{}.{RUNTIME_CONFIG}", launch.instance));
+        let environment = self.environment(&launch, record, dirs, cache, Some((port, &runtime_config)));
+        let over = CancellationToken::new();
+        let private = PrivateListener { listener, launch: Arc::clone(&launch), over: over.clone() };
+        let over = over.drop_guard();
+        supervision
+            .listeners
+            .send(private)
+            .await
+            .map_err(|_| NotStarted("the host is stopping".to_owned()))?;
+        write_runtime_config(&runtime_config, &record.entry).await?;
+        let args = record.entry.args.iter().map(OsString::from).collect();
+        let memory = MemoryWatch::start();
+        let launched = self.spawn_process(&launch, program, args, record, environment).await;
+        if launched.is_err() {
+            let _ = std::fs::remove_file(&runtime_config);
+        }
+        let Spawned { process, child, ran_through } = launched?;
+        if let Some(interpreter) = ran_through {
+            let entrypoint = self.entrypoint();
+            let line = format!(
+                "`{entrypoint}` lacks the execute bit and runs through `{}`: use `chmod +x {entrypoint}`",
+                interpreter.display()
+            );
+            self.plugin.log(LogLevel::Warn, line);
+        }
+        Ok(Running {
+            launch,
+            process,
+            child,
+            events,
+            over,
+            memory,
+            runtime_config,
+            milestone,
+            place: Some(place),
+            registered_at: None,
+            session: None,
+            refused: None,
+        })
+    }
+
+    /// Starts a process under the ledger, and has its output drained.
+    async fn spawn_process(
+        &self,
+        launch: &Launch,
+        program: PathBuf,
+        args: Vec<OsString>,
+        record: &PluginRecord,
+        environment: Vec<(OsString, OsString)>,
+    ) -> Result<Spawned, NotStarted> {
+        let supervision = &self.plugin.supervision;
+        let ledger = supervision.data.ledger();
+        ledger.record(&launch.plugin, launch.instance).map_err(not_started)?;
+        let command = LaunchCommand {
+            program,
+            args,
+            folder: record.root.clone(),
+            environment,
+            instance: launch.instance,
+            limits: LaunchLimits::default(),
+        };
+        let launched = supervision.spawner.launch(command).await;
+        let Launched { process, child, stdout, stderr, ran_through } = match launched {
+            Ok(launched) => launched,
+            Err(error) => {
+                let _ = ledger.remove(launch.instance);
+                return Err(not_started(error));
+            }
+        };
+        launch.spawned(process);
+        let log = supervision.logs.plugin(&launch.plugin);
+        tokio::spawn(output::drain(stdout, LogStream::Stdout, log.clone(), launch.instance));
+        tokio::spawn(output::drain(stderr, LogStream::Stderr, log, launch.instance));
+        let ledgered = LedgeredProcess { pid: process.pid, start_time: process.start_time };
+        if let Err(error) = ledger.complete(&launch.plugin, launch.instance, ledgered) {
+            // Still covered: its processes carry the instance in their environment.
+            warn!(plugin = %launch.plugin, %error, "the ledger could not be completed");
+        }
+        Ok(Spawned { process, child, ran_through })
+    }
+
+    fn environment(
+        &self,
+        launch: &Launch,
+        record: &PluginRecord,
+        dirs: &PluginDirs,
+        cache: &Path,
+        bus: Option<(u16, &PathBuf)>,
+    ) -> Vec<(OsString, OsString)> {
+        let supervision = &self.plugin.supervision;
+        let mut environment = base_environment(supervision.environment.iter().cloned());
+        let mut set = |name: &str, value: OsString| environment.push((OsString::from(name), value));
+        set("BKG_MODELS_DIR", supervision.config.models_dir.clone().into());
+        set("BKG_PLUGIN_NAME", launch.plugin.as_str().into());
+        set("BKG_PLUGIN_INSTANCE", launch.instance.to_string().into());
+        set("BKG_PLUGIN_DATA_DIR", dirs.data.clone().into());
+        set("BKG_DATABASE_PATH", dirs.data.join(format!("{}.db", launch.plugin)).into());
+        set("BKG_PLUGIN_CACHE_DIR", cache.into());
+        if let Some((port, runtime_config)) = bus {
+            set("BKG_PLUGIN_BUS_PORT", port.to_string().into());
+            set("BKG_PLUGIN_BUS_URL", format!("ws://127.0.0.1:{port}/").into());
+            set("BKG_PLUGIN_TOKEN", launch.token().reveal().into());
+            set("BKG_PLUGIN_CONFIG_PATH", runtime_config.into());
+            set("PLUGIN_PORT", record.entry.port.unwrap_or(0).to_string().into());
+        }
+        environment.extend(record.entry.env.iter().map(|(name, value)| (name.into(), value.into())));
+        environment
+    }
+
+    /// Watches a launch until something ends it.
+    async fn watch(&mut self, running: &mut Running) -> Ending {
+        let plugin = Arc::clone(&self.plugin);
+        let times = &plugin.supervision.config.supervisor;
+        let limit =
+            if running.milestone.is_none() { times.register_timeout } else { times.prepare_timeout };
+        let begun = Instant::now();
+        let mut deadline = Some(begun + limit);
+        let mut changes = plugin.supervision.registry.changes();
+        // A quick plugin has registered before this line.
+        changes.mark_changed();
+        loop {
+            match self.observe(running, &mut changes, begun + STARTS_FOR, deadline).await {
+                Seen::Exit(status) => return self.exited(running, status),
+                Seen::Word => return Ending::Wanted,
+                Seen::Event(LaunchEvent::Unresponsive) => {
+                    self.say(State::Unresponsive, Some("it missed its health beats".to_owned()));
+                }
+                Seen::Event(LaunchEvent::Recovered) => self.say(State::Running, None),
+                Seen::Event(LaunchEvent::Replace { reason }) => return Ending::Replace(reason),
+                Seen::Event(LaunchEvent::Refused { reason }) => {
+                    if running.registered_at.is_none() {
+                        self.say(State::Starting, Some(format!("its registration was refused: {reason}")));
+                        // Whatever it had to build is built.
+                        let soon = Instant::now() + times.register_timeout;
+                        deadline = deadline.map(|deadline| deadline.min(soon));
+                    }
+                    running.refused = Some(reason);
+                }
+                Seen::Change => {
+                    let session = self.session_of(running);
+                    if session.as_ref().map(Arc::as_ptr) == running.session.as_ref().map(Arc::as_ptr) {
+                        continue;
+                    }
+                    let is_lost = session.is_none();
+                    deadline = is_lost.then(|| Instant::now() + RECONNECT_WITHIN);
+                    running.session = session;
+                    if is_lost {
+                        let seconds = RECONNECT_WITHIN.as_secs();
+                        let reason = format!("its session ended, and it has {seconds} s to come back");
+                        self.say(State::Unresponsive, Some(reason));
+                    } else {
+                        self.registered(running).await;
+                    }
+                }
+                Seen::Turn => running.place = None,
+                Seen::Deadline => {
+                    return Ending::Replace(match &running.refused {
+                        _ if running.registered_at.is_some() => {
+                            let seconds = RECONNECT_WITHIN.as_secs();
+                            format!("its session ended and it did not come back within {seconds} s")
+                        }
+                        Some(refused) => format!("its registration was refused: {refused}"),
+                        None => format!("it did not register within {} ms", limit.as_millis()),
+                    });
+                }
+            }
+        }
+    }
+
+    /// The next thing that happens to a launch.
+    async fn observe(
+        &mut self,
+        running: &mut Running,
+        changes: &mut watch::Receiver<u64>,
+        turn: Instant,
+        deadline: Option<Instant>,
+    ) -> Seen {
+        let serving = self.serving;
+        tokio::select! {
+            biased;
+            status = running.child.wait() => Seen::Exit(status),
+            _ = self.wanted.wait_for(|wanted| wanted.ends(serving)) => Seen::Word,
+            Some(event) = running.events.recv() => Seen::Event(event),
+            Ok(()) = changes.changed() => Seen::Change,
+            () = sleep_until(turn), if running.place.is_some() => Seen::Turn,
+            () = sleep_until(deadline.unwrap_or(turn)), if deadline.is_some() => Seen::Deadline,
+        }
+    }
+
+    /// The session that the launch has at this moment.
+    fn session_of(&self, running: &Running) -> Option<Arc<Session>> {
+        let record = self.plugin.supervision.registry.plugin(self.plugin.name.as_str())?;
+        record.instances.iter().find(|session| session.id == running.launch.instance).cloned()
+    }
+
+    /// A session has begun. Each begins healthy, whatever was said of the one before.
+    async fn registered(&self, running: &mut Running) {
+        self.say(State::Running, None);
+        running.registered_at.get_or_insert_with(Instant::now);
+        running.place = None;
+        let Some(milestone) = running.milestone.take() else { return };
+        let noted = tokio::task::spawn_blocking(move || milestone.reach()).await;
+        // Losing this only means that the next start is given the long limit once more.
+        if let Err(error) = noted.map_err(std::io::Error::other).flatten() {
+            warn!(plugin = %self.plugin.name, %error, "the digest of a folder could not be kept");
+        }
+    }
+
+    fn exited(&self, running: &Running, status: std::io::Result<ExitStatus>) -> Ending {
+        match status {
+            Ok(status) => Ending::Exited(ExitCause::of(status, &running.memory)),
+            Err(error) => Ending::Replace(format!("its process cannot be awaited: {error}")),
+        }
+    }
+
+    /// Drains, asks, kills, until nothing is left.
+    async fn stop(&self, running: Running) -> Cleared {
+        self.say(State::Draining, None);
+        let supervision = &self.plugin.supervision;
+        let within = supervision.config.supervisor.drain;
+        let deadline = Instant::now() + within;
+        let instances = supervision.registry.retire(&self.plugin.name, running.launch.instance);
+        for instance in &instances {
+            // A mailbox that refuses belongs to a session that has ended.
+            let _ = instance.mailbox.post(Order::Drain { within });
+        }
+        let drained = supervision
+            .registry
+            .until(|_| instances.iter().all(|instance| instance.is_over()).then_some(()));
+        if timeout_at(deadline, drained).await.is_err() {
+            self.plugin.log(LogLevel::Warn, format!("it did not drain within {} ms", within.as_millis()));
+        }
+        self.clear(running, supervision.config.supervisor.grace).await
+    }
+
+    /// Ends everything of a launch. Without any grace its sessions end first: nobody waits for the
+    /// goodbyes of a process that is gone, and its callers get their answer at once. Who has no
+    /// session when it is asked to leave shall not begin one.
+    async fn clear(&self, running: Running, grace: Duration) -> Cleared {
+        let Running { launch, process, mut child, over, runtime_config, session, .. } = running;
+        let over = over.disarm();
+        if grace.is_zero() || session.is_none() {
+            over.cancel();
+        }
+        let cleared = self.end_processes(&launch, &process, grace).await;
+        over.cancel();
+        if cleared.is_ok() {
+            let _ = child.wait().await;
+        }
+        let _ = std::fs::remove_file(runtime_config);
+        cleared
+    }
+
+    /// Ends the processes of a launch, and tries for as long as it takes. Only a host that stops leaves
+    /// some behind, and in its ledger: the next one looks for them.
+    async fn end_processes(&self, launch: &Launch, process: &LaunchProcess, grace: Duration) -> Cleared {
+        let mut earlier = None;
+        loop {
+            let problem = match stop_launch(process, grace).await {
+                Ok(report) if report.is_empty() => {
+                    if let Err(error) = self.plugin.supervision.data.ledger().remove(launch.instance) {
+                        warn!(plugin = %launch.plugin, %error, "the ledger could not be cleared");
+                    }
+                    return Ok(report.asked.len().max(report.killed.len()));
+                }
+                Ok(report) => format!("{} of its processes cannot be killed", report.survivors.len()),
+                Err(error) => format!("its processes cannot be listed: {error}"),
+            };
+            if earlier.as_ref() != Some(&problem) {
+                self.plugin.log(LogLevel::Error, problem.clone());
+                self.say(State::Draining, Some(problem.clone()));
+            }
+            if self.stop.run_until_cancelled(sleep(TRY_AGAIN_AFTER)).await.is_none() {
+                return Err(problem);
+            }
+            earlier = Some(problem);
+        }
+    }
+
+    fn say(&self, state: State, reason: Option<String>) {
+        // While it waits, the restart that it waits for has not happened yet.
+        let pending = u32::from(state == State::Backoff);
+        self.plugin.set_status(self.number, state, reason, self.backoff.restarts() - pending);
+    }
+
+    fn entrypoint(&self) -> String {
+        let record = self.plugin.supervision.registry.plugin(self.plugin.name.as_str());
+        record.map(|record| record.entry.entrypoint.display().to_string()).unwrap_or_default()
+    }
+
+    fn policy(&self) -> RestartPolicy {
+        let record = self.plugin.supervision.registry.plugin(self.plugin.name.as_str());
+        record.map(|record| record.entry.restart).unwrap_or_default()
+    }
+}
+
+/// A milestone of the plugin's folder as it is now, and whether it was reached. It is kept beside
+/// what was built, so that deleting the cache forgets both, and a new data directory neither.
+async fn milestone(
+    record: &PluginRecord,
+    cache: &Path,
+    name: &'static str,
+    only: Vec<String>,
+) -> Result<(Milestone, bool), NotStarted> {
+    let (root, cache) = (record.root.clone(), cache.to_owned());
+    let look = move || {
+        let milestone = Milestone::of(&root, &cache, name, &only)?;
+        let reached = milestone.is_reached();
+        Ok::<_, std::io::Error>((milestone, reached))
+    };
+    let looked = tokio::task::spawn_blocking(look).await.map_err(not_started)?;
+    looked.map_err(|error| {
+        NotStarted(format!("its folder `{}` cannot be read: {error}", record.root.display()))
+    })
+}
+
+/// Where builds and virtual environments of a folder live: they outlive data directories, and two
+/// folders of one name do not share them.
+fn cache_dir(cache: &Path, record: &PluginRecord) -> PathBuf {
+    let digest = Sha256::digest(record.root.as_os_str().as_encoded_bytes());
+    let folder: String = digest[..6].iter().map(|byte| format!("{byte:02x}")).collect();
+    cache.join("plugins").join(format!("{}-{folder}", record.entry.name))
+}
+
+/// The whole effective entry, for the plugin's eyes only.
+async fn write_runtime_config(path: &Path, entry: &Arc<PluginEntry>) -> Result<(), NotStarted> {
+    let (path, entry) = (path.to_owned(), Arc::clone(entry));
+    let write = move || {
+        let text = serde_json::to_vec_pretty(&*entry).map_err(std::io::Error::other)?;
+        // No process outlives a power cut, so its configuration need not.
+        replace(&path, &text, 0o600)
+    };
+    tokio::task::spawn_blocking(write)
+        .await
+        .map_err(not_started)?
+        .map_err(|error| NotStarted(format!("its runtime configuration cannot be written: {error}")))
+}
