@@ -9,6 +9,7 @@ pub mod bus;
 pub mod config;
 pub mod dispatcher;
 pub mod error;
+pub mod gateway;
 pub mod logs;
 pub mod registry;
 pub mod store;

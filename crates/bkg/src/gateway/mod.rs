@@ -1,0 +1,112 @@
+//! `/v1`: what OpenAI's clients speak, answered by whichever plugin serves the model.
+//!
+//! Bodies pass through unread but for the few members that decide where they go. The invariant: what
+//! a client sees is a correct answer or a correct error; a broken stream never looks complete.
+
+mod chat;
+mod completions;
+mod embeddings;
+mod models;
+mod sse;
+
+use std::sync::Arc;
+
+use bkg_protocol::{CapabilityName, RawJson};
+use http::Method;
+use serde_json::value::RawValue;
+
+use crate::config::HttpLimits;
+use crate::dispatcher::{Dispatcher, Target};
+use crate::error::Problem;
+use crate::registry::{Lineage, Registry};
+use crate::web::{Access, Call, Routes};
+
+/// What the gateway works with.
+#[derive(Debug)]
+pub struct Gateway {
+    /// Who carries requests to plugins.
+    pub dispatcher: Arc<Dispatcher>,
+    /// Who offers which model.
+    pub registry: Arc<Registry>,
+    /// Bounds of requests.
+    pub limits: HttpLimits,
+    chat: CapabilityName,
+    embed: CapabilityName,
+}
+
+/// Adds the routes below `/v1`.
+pub fn routes(routes: Routes, gateway: &Arc<Gateway>) -> Routes {
+    routes
+        .add(Method::POST, "/v1/chat/completions", Access::Scope("llm.chat"), gateway, chat::create)
+        .add(Method::POST, "/v1/completions", Access::Scope("llm.chat"), gateway, completions::create)
+        .add(Method::POST, "/v1/embeddings", Access::Scope("llm.embed"), gateway, embeddings::create)
+        .add(Method::GET, "/v1/models", Access::AnyCaller, gateway, models::list)
+        .add(Method::GET, "/v1/models/{*id}", Access::AnyCaller, gateway, models::retrieve)
+}
+
+impl Gateway {
+    /// A gateway that keeps these bounds.
+    pub fn new(dispatcher: Arc<Dispatcher>, registry: Arc<Registry>, limits: HttpLimits) -> Self {
+        let capability = |name: &str| name.parse().expect("the gateway's capability names are valid");
+        Self { dispatcher, registry, limits, chat: capability("llm.chat"), embed: capability("llm.embed") }
+    }
+
+    /// For whom this request is made, and until when.
+    fn lineage(&self, call: &Call) -> Lineage {
+        Lineage {
+            caller: Some(call.caller.on_the_wire()),
+            deadline: call.received + self.limits.request_timeout,
+            chain: Vec::new(),
+            correlation_id: call.request_id(),
+        }
+    }
+
+    /// Who serves the model that a request names, and what the request becomes for that plugin: a
+    /// model that was named as `plugin/id` is known to its plugin as `id`.
+    fn route(
+        &self,
+        capability: &CapabilityName,
+        model: Option<&str>,
+        body: RawJson,
+    ) -> Result<(Target, RawJson), Problem> {
+        let Some(model) = model else {
+            return Err(
+                Problem::invalid("`model` is missing: name one that `/v1/models` lists").param("model")
+            );
+        };
+        let owner = self.dispatcher.owner_of(capability, model)?;
+        let body =
+            if owner.model.id == model { body } else { with_member(&body, "model", &owner.model.id)? };
+        Ok((Target::Plugin(owner.plugin.clone()), body))
+    }
+}
+
+/// An object whose members keep their order and their text.
+type Members = indexmap::IndexMap<String, Box<RawValue>>;
+
+fn raw(value: &(impl serde::Serialize + ?Sized)) -> Box<RawValue> {
+    serde_json::value::to_raw_value(value).expect("the value has a JSON form")
+}
+
+/// The object with one member set, everything else in its order and its text.
+fn with_member(
+    body: &RawJson,
+    name: &str,
+    value: &(impl serde::Serialize + ?Sized),
+) -> Result<RawJson, Problem> {
+    let mut members: Members = crate::web::members(body)?;
+    members.insert(name.to_owned(), raw(value));
+    Ok(RawJson::of(&members))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn setting_a_member_leaves_the_others_as_they_were_written() {
+        let body = RawJson::parse(r#"{"z":1.50,"model":"a/b","n":12345678901234567890}"#).unwrap();
+        let next = with_member(&body, "model", "b").unwrap();
+        assert_eq!(next.as_str(), r#"{"z":1.50,"model":"b","n":12345678901234567890}"#);
+    }
+}

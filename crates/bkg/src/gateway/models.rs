@@ -1,0 +1,61 @@
+//! `GET /v1/models` and `GET /v1/models/{id}`.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use bkg_protocol::{ErrorCode, PluginName};
+use serde::Serialize;
+use serde_json::json;
+
+use super::Gateway;
+use crate::error::Problem;
+use crate::registry::{ModelOwner, View};
+use crate::web::Call;
+
+#[derive(Debug, Serialize)]
+struct Model {
+    id: String,
+    object: &'static str,
+    created: i64,
+    owned_by: String,
+}
+
+pub(super) async fn list(gateway: Arc<Gateway>, call: Call, _: Body) -> Result<Response, Problem> {
+    let models = usable(&gateway, &call);
+    Ok(axum::Json(json!({ "object": "list", "data": models })).into_response())
+}
+
+pub(super) async fn retrieve(gateway: Arc<Gateway>, call: Call, _: Body) -> Result<Response, Problem> {
+    let id = call.param("id")?;
+    let model = usable(&gateway, &call).into_iter().find(|model| model.id == id).ok_or_else(|| {
+        let message = format!(
+            "the model `{id}` does not exist, or is not available now: `/v1/models` lists those that are"
+        );
+        Problem::new(ErrorCode::ModelNotFound, message).param("model")
+    })?;
+    Ok(axum::Json(model).into_response())
+}
+
+/// The models that the caller may use and that a plugin serves at this moment.
+fn usable(gateway: &Gateway, call: &Call) -> Vec<Model> {
+    let view = gateway.registry.view();
+    view.models()
+        .filter(|(_, owner)| call.caller.require(owner.model.capability.as_str()).is_ok())
+        .filter_map(|(id, owner)| {
+            let created = serving_since(&view, &owner.plugin, owner)?;
+            let owned_by = owner.model.owned_by.clone().unwrap_or_else(|| owner.plugin.to_string());
+            Some(Model { id: id.to_owned(), object: "model", created, owned_by })
+        })
+        .collect()
+}
+
+/// Since when the model can be used, in seconds since 1970; `None` while no instance serves it.
+fn serving_since(view: &View, plugin: &PluginName, owner: &ModelOwner) -> Option<i64> {
+    let record = view.plugin(plugin.as_str())?;
+    let instance = record.instances.iter().find(|instance| {
+        instance.is_in_rotation()
+            && instance.registration().terms(owner.model.capability.as_str()).is_some()
+    })?;
+    Some(instance.since.as_second())
+}
