@@ -4,8 +4,11 @@
 //! `cli → app → gateway admin bus supervisor → web → error → dispatcher auth → registry → logs store
 //! config`. `docs/architecture.md` follows one request through them.
 
+pub mod admin;
+pub mod app;
 pub mod auth;
 pub mod bus;
+pub mod cli;
 pub mod config;
 pub mod dispatcher;
 pub mod error;

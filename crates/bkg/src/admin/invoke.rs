@@ -1,0 +1,78 @@
+//! `POST /api/plugins/{name}/invoke`: one capability of one plugin, directly.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use bkg_protocol::{CapabilityName, ErrorCode, RawJson};
+use serde::{Deserialize, Serialize};
+
+use super::Admin;
+use super::plugins::known;
+use crate::dispatcher::{Answer, Question, Target};
+use crate::error::Problem;
+use crate::registry::Lineage;
+use crate::web::{Call, members};
+
+/// Families of capabilities that nobody but the host itself asks for.
+const HOST_ONLY: [&str; 2] = ["auth.", "lifecycle."];
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Invocation {
+    capability: Option<String>,
+    #[serde(default = "empty_object")]
+    payload: RawJson,
+    timeout_ms: Option<u64>,
+}
+
+/// What the plugin answered, in its own text.
+#[derive(Debug, Serialize)]
+struct Outcome {
+    data: RawJson,
+}
+
+fn empty_object() -> RawJson {
+    RawJson::EMPTY_OBJECT
+}
+
+pub(super) async fn invoke(admin: Arc<Admin>, call: Call, body: Body) -> Result<Response, Problem> {
+    let record = known(&admin, &call.param("name")?)?;
+    let limits = &admin.config.http;
+    let body = call.json(body, limits).await?;
+    let invocation: Invocation = members(&body)?;
+    let capability = capability(invocation.capability.as_deref())?;
+    let scope = record.entry.scopes.get(&capability).map_or(capability.as_str(), String::as_str);
+    call.caller.require(scope)?;
+    if HOST_ONLY.iter().any(|family| capability.as_str().starts_with(family)) {
+        let message = format!("`{capability}` is asked for by the host only");
+        return Err(Problem::new(ErrorCode::Forbidden, message));
+    }
+    let wanted = invocation.timeout_ms.map_or(limits.request_timeout, Duration::from_millis);
+    let question = Question {
+        target: Target::Plugin(record.entry.name.clone()),
+        capability,
+        payload: invocation.payload,
+        streamed_payload: None,
+        http: None,
+        lineage: Lineage {
+            caller: Some(call.caller.on_the_wire()),
+            deadline: call.received + wanted.min(limits.request_timeout),
+            chain: Vec::new(),
+            correlation_id: call.request_id(),
+        },
+    };
+    match admin.dispatcher.ask(question).await?.answer {
+        Answer::Whole(data) => Ok(axum::Json(Outcome { data }).into_response()),
+        Answer::Stream(_) => unreachable!("no stream was asked for"),
+    }
+}
+
+fn capability(text: Option<&str>) -> Result<CapabilityName, Problem> {
+    let text = text.ok_or_else(|| {
+        Problem::invalid("`capability` is missing: name one that the plugin offers").param("capability")
+    })?;
+    text.parse()
+        .map_err(|error: bkg_protocol::NameError| Problem::invalid(error.to_string()).param("capability"))
+}

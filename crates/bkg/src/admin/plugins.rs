@@ -1,0 +1,266 @@
+//! Plugins as operators see and steer them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use bkg_protocol::{ErrorCode, InstanceId};
+use http::StatusCode;
+use indexmap::IndexMap;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::Admin;
+use crate::config::{Discovered, Outcome};
+use crate::error::Problem;
+use crate::registry::{Instance, PluginRecord, State};
+use crate::supervisor::UnknownPlugin;
+use crate::web::Call;
+
+/// The longest that `?wait=` waits.
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
+
+/// A plugin, as `GET /admin/plugins/{name}` shows it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PluginObject {
+    name: String,
+    status: &'static str,
+    reason: Option<String>,
+    since: Option<Timestamp>,
+    restarts: u32,
+    description: String,
+    version: String,
+    folder: String,
+    autostart: bool,
+    restart: Value,
+    capabilities: Vec<String>,
+    models: Vec<Value>,
+    instances: Vec<InstanceObject>,
+    /// How many requests wait for a free place.
+    queued: usize,
+    config: Value,
+    config_schema: Option<Value>,
+    /// Why the folder is no usable plugin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct InstanceObject {
+    id: InstanceId,
+    pid: Option<u32>,
+    status: Value,
+    since: Timestamp,
+    in_flight: u32,
+    contract: &'static str,
+    identity: &'static str,
+    port: Option<u16>,
+    telemetry: Option<Value>,
+}
+
+pub(super) async fn list(admin: Arc<Admin>, _: Call, _: Body) -> Result<Response, Problem> {
+    let view = admin.registry.view();
+    let usable = view.plugins().map(|record| object(record));
+    let plugins: Vec<PluginObject> = usable.chain(unusable_folders(&admin)).collect();
+    Ok(axum::Json(plugins).into_response())
+}
+
+/// The folders that cannot be used, with the reason.
+fn unusable_folders(admin: &Admin) -> impl Iterator<Item = PluginObject> {
+    admin.catalogue.plugins.iter().filter_map(|found| match &found.outcome {
+        Outcome::Ready(_) => None,
+        Outcome::Shadowed { name, by } => {
+            let why = format!("`{}` has this name already: rename one of them", by.display());
+            Some(unusable(found, name.to_string(), "shadowed", why))
+        }
+        Outcome::Broken { error } => {
+            let name = found.folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            Some(unusable(found, name, "broken", error.to_string()))
+        }
+    })
+}
+
+pub(super) async fn show(admin: Arc<Admin>, call: Call, _: Body) -> Result<Response, Problem> {
+    let name = call.param("name")?;
+    let plugin = match known(&admin, &name) {
+        Ok(record) => object(&record),
+        // A folder that cannot be used is listed, so it can be looked at.
+        Err(unknown) => unusable_folders(&admin).find(|plugin| plugin.name == name).ok_or(unknown)?,
+    };
+    Ok(axum::Json(plugin).into_response())
+}
+
+pub(super) async fn start(admin: Arc<Admin>, call: Call, _: Body) -> Result<Response, Problem> {
+    let name = call.param("name")?;
+    let before = known(&admin, &name)?;
+    let wait = wait(&call)?;
+    admin.supervisor.want_up(&name)?;
+    let was_up = before.status.state == State::Running;
+    answer(&admin, wait, &name, move |record| {
+        was_up || (came_to_rest(record) && record.status != before.status)
+    })
+    .await
+}
+
+pub(super) async fn stop(admin: Arc<Admin>, call: Call, _: Body) -> Result<Response, Problem> {
+    let name = call.param("name")?;
+    known(&admin, &name)?;
+    let wait = wait(&call)?;
+    admin.supervisor.want_down(&name)?;
+    answer(&admin, wait, &name, |record| record.status.state == State::Stopped).await
+}
+
+pub(super) async fn restart(admin: Arc<Admin>, call: Call, _: Body) -> Result<Response, Problem> {
+    let name = call.param("name")?;
+    let before = known(&admin, &name)?;
+    let wait = wait(&call)?;
+    admin.supervisor.want_again(&name)?;
+    answer(&admin, wait, &name, move |record| came_to_rest(record) && record.status != before.status).await
+}
+
+/// Whether a start has come to its end, good or bad.
+fn came_to_rest(record: &PluginRecord) -> bool {
+    matches!(record.status.state, State::Running | State::Stopped | State::Failed | State::Backoff)
+}
+
+/// `?wait=SECONDS`; read before anything is ordered, since a request that is refused changes nothing.
+fn wait(call: &Call) -> Result<Option<Duration>, Problem> {
+    let Some(text) = call.query("wait")? else { return Ok(None) };
+    let wait = text.parse::<f64>().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    wait.filter(|wait| *wait <= LONGEST_WAIT).map(Some).ok_or_else(|| {
+        let message =
+            format!("`wait` is `{text}`: use a number of seconds up to {}", LONGEST_WAIT.as_secs());
+        Problem::invalid(message).param("wait")
+    })
+}
+
+/// 202 with the plugin at once, or 200 with it when `done` holds in time.
+async fn answer(
+    admin: &Admin,
+    wait: Option<Duration>,
+    name: &str,
+    done: impl Fn(&PluginRecord) -> bool,
+) -> Result<Response, Problem> {
+    let mut status = StatusCode::ACCEPTED;
+    if let Some(wait) = wait {
+        let finished =
+            admin.registry.until(|view| view.plugin(name).is_none_or(|record| done(record)).then_some(()));
+        if timeout(wait, finished).await.is_ok() {
+            status = StatusCode::OK;
+        }
+    }
+    let record = known(admin, name)?;
+    Ok((status, axum::Json(object(&record))).into_response())
+}
+
+/// Every listener of the host and of its plugins.
+pub(super) async fn ports(admin: Arc<Admin>, _: Call, _: Body) -> Result<Response, Problem> {
+    let view = admin.registry.view();
+    let plugins: IndexMap<String, Option<u16>> =
+        view.plugins().map(|record| (record.entry.name.to_string(), record.own_port())).collect();
+    let (api, bus) = admin.ports;
+    let body = json!({ "api": api, "bus": bus, "plugins": plugins, "startedAt": admin.started_at });
+    Ok(axum::Json(body).into_response())
+}
+
+/// The record of a usable plugin.
+pub(super) fn known(admin: &Admin, name: &str) -> Result<Arc<PluginRecord>, Problem> {
+    admin.registry.plugin(name).ok_or_else(|| UnknownPlugin(name.to_owned()).into())
+}
+
+impl From<UnknownPlugin> for Problem {
+    fn from(error: UnknownPlugin) -> Self {
+        Self::new(ErrorCode::NotFound, error.to_string())
+    }
+}
+
+fn object(record: &PluginRecord) -> PluginObject {
+    let entry = &record.entry;
+    let mut capabilities: Vec<String> = Vec::new();
+    let mut models = Vec::new();
+    for instance in &record.instances {
+        let registration = instance.registration();
+        for capability in registration.capabilities() {
+            if !capabilities.iter().any(|known| known == capability.as_str()) {
+                capabilities.push(capability.to_string());
+            }
+        }
+        for model in &registration.models {
+            let model = json!(model);
+            if !models.contains(&model) {
+                models.push(model);
+            }
+        }
+    }
+    if record.instances.is_empty() {
+        capabilities = entry.capabilities.iter().map(|granted| granted.id.to_string()).collect();
+    }
+    let version =
+        record.instances.iter().find_map(|instance| instance.registration().register.version.clone());
+    let schema =
+        record.instances.iter().find_map(|instance| instance.registration().register.config_schema.clone());
+    PluginObject {
+        name: entry.name.to_string(),
+        status: record.state().as_str(),
+        reason: record.status.reason.clone(),
+        since: Some(record.status.since),
+        restarts: record.status.restarts,
+        description: entry.description.clone(),
+        version: version.unwrap_or_else(|| entry.version.clone()),
+        folder: record.root.display().to_string(),
+        autostart: entry.autostart,
+        restart: json!(entry.restart),
+        capabilities,
+        models,
+        instances: record.instances.iter().map(|instance| instance_object(instance)).collect(),
+        queued: record.capacity.waiting(),
+        config: json!(**entry),
+        config_schema: schema.and_then(|schema| schema.read().ok()).or_else(|| entry.config_schema.clone()),
+        error: None,
+    }
+}
+
+fn instance_object(instance: &Instance) -> InstanceObject {
+    InstanceObject {
+        id: instance.id,
+        pid: instance.pid,
+        status: json!(instance.condition()),
+        since: instance.since,
+        in_flight: instance.in_flight(),
+        contract: match instance.contract {
+            bkg_protocol::host::Contract::Base => "base",
+            bkg_protocol::host::Contract::Extended => "extended",
+        },
+        identity: if instance.verified { "process" } else { "first-come" },
+        port: instance.registration().register.port.number(),
+        telemetry: instance.telemetry().map(|telemetry| json!(*telemetry)),
+    }
+}
+
+/// A folder that cannot be used, with the reason.
+fn unusable(found: &Discovered, name: String, status: &'static str, error: String) -> PluginObject {
+    PluginObject {
+        name,
+        status,
+        reason: Some(error.clone()),
+        since: None,
+        restarts: 0,
+        description: String::new(),
+        version: String::new(),
+        folder: found.folder.display().to_string(),
+        autostart: false,
+        restart: Value::Null,
+        capabilities: Vec::new(),
+        models: Vec::new(),
+        instances: Vec::new(),
+        queued: 0,
+        config: Value::Null,
+        config_schema: None,
+        error: Some(error),
+    }
+}

@@ -1,0 +1,293 @@
+//! HTTP to the daemon: one request, one answer, with a deadline and in plain words where it fails.
+//!
+//! Not the shapes of what is asked: commands know those. The invariant: the credential goes to the
+//! address that [`Daemon`] has vouched for and nowhere else, so no proxy and no redirect is followed.
+
+use std::io::{self, BufReader};
+use std::path::Path;
+use std::time::Duration;
+
+use bkg_protocol::RawJson;
+use http::{Method, Request, Response, StatusCode};
+use serde::de::DeserializeOwned;
+use ureq::{Agent, Body};
+
+use super::daemon::Daemon;
+use super::error::{CliError, Refusal};
+use super::events::Events;
+
+/// How long a question about the present state may take.
+pub(super) const PROMPT: Duration = Duration::from_secs(30);
+/// How long an event stream may be silent; the daemon says something every 15 s.
+const STREAM_SILENCE: Duration = Duration::from_secs(45);
+/// More than the longest page of log lines; a daemon that sends more is out of its mind.
+const LONGEST_ANSWER: u64 = 1 << 30;
+
+/// A connection to one daemon.
+pub(super) struct Client {
+    /// Whose client this is.
+    pub(super) daemon: Daemon,
+    agent: Agent,
+}
+
+/// What the daemon answered.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// Its status, a success.
+    pub(super) status: StatusCode,
+    /// The body as it was sent.
+    pub(super) body: String,
+    request: String,
+}
+
+impl Answer {
+    /// The body as a value.
+    ///
+    /// # Errors
+    /// It does not fit.
+    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, CliError> {
+        serde_json::from_str(&self.body).map_err(|error| CliError::Unreadable {
+            request: self.request.clone(),
+            reason: error.to_string(),
+        })
+    }
+}
+
+impl Client {
+    /// A client of the daemon of this data directory.
+    ///
+    /// # Errors
+    /// Those of [`Daemon::find`].
+    pub(super) fn find(data_dir: &Path) -> Result<Self, CliError> {
+        let daemon = Daemon::find(data_dir)?;
+        let agent = Agent::config_builder()
+            .http_status_as_error(false)
+            .proxy(None)
+            .max_redirects(0)
+            .user_agent(concat!("bkg/", env!("CARGO_PKG_VERSION")))
+            .timeout_connect(Some(PROMPT))
+            .build()
+            .new_agent();
+        Ok(Self { daemon, agent })
+    }
+
+    /// Asks for something.
+    pub(super) fn get(&self, path: &str) -> Result<Answer, CliError> {
+        self.whole(self.request(Method::GET, path), String::new(), Some(PROMPT))
+    }
+
+    /// Orders something. Without `within`, the daemon's own limit is the deadline.
+    pub(super) fn post(
+        &self,
+        path: &str,
+        body: Option<&RawJson>,
+        within: Option<Duration>,
+    ) -> Result<Answer, CliError> {
+        let mut request = self.request(Method::POST, path);
+        if body.is_some() {
+            request = request.header(http::header::CONTENT_TYPE, "application/json");
+        }
+        self.whole(request, body.map(|body| body.as_str().to_owned()).unwrap_or_default(), within)
+    }
+
+    /// Opens an event stream.
+    pub(super) fn events(&self, path: &str) -> Result<Events<impl io::BufRead + use<>>, CliError> {
+        let name = name_of(&Method::GET, path);
+        let request = self
+            .request(Method::GET, path)
+            .header(http::header::ACCEPT, "text/event-stream")
+            .body(String::new())
+            .expect("the request is well-formed");
+        let request = self
+            .agent
+            .configure_request(request)
+            .timeout_recv_response(Some(PROMPT))
+            .timeout_per_read(Some(STREAM_SILENCE))
+            .build();
+        let response = self.agent.run(request).map_err(|error| self.failure(&name, PROMPT, error))?;
+        if !response.status().is_success() {
+            return Err(refused(response));
+        }
+        Ok(Events::new(BufReader::new(response.into_body().into_reader())))
+    }
+
+    fn request(&self, method: Method, path: &str) -> http::request::Builder {
+        Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.daemon.address()))
+            .header(http::header::AUTHORIZATION, format!("Bearer {}", self.daemon.key.expose()))
+    }
+
+    fn whole(
+        &self,
+        request: http::request::Builder,
+        body: String,
+        within: Option<Duration>,
+    ) -> Result<Answer, CliError> {
+        let request = request.body(body).expect("the request is well-formed");
+        let name = name_of(request.method(), request.uri().path());
+        let request = self.agent.configure_request(request).timeout_global(within).build();
+        let failed = |error| self.failure(&name, within.unwrap_or(PROMPT), error);
+        let mut response = self.agent.run(request).map_err(failed)?;
+        let status = response.status();
+        if !status.is_success() {
+            return Err(refused(response));
+        }
+        let body =
+            response.body_mut().with_config().limit(LONGEST_ANSWER).read_to_string().map_err(failed)?;
+        Ok(Answer { status, body, request: name })
+    }
+
+    fn failure(&self, request: &str, within: Duration, error: ureq::Error) -> CliError {
+        let request = request.to_owned();
+        match error {
+            ureq::Error::Timeout(_) => CliError::Silent { request, within },
+            ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                let Daemon { data_dir, ports, .. } = &self.daemon;
+                CliError::NotListening { data_dir: data_dir.clone(), pid: ports.pid, port: ports.api }
+            }
+            other => CliError::Broken { request, reason: other.to_string() },
+        }
+    }
+}
+
+fn name_of(method: &Method, path: &str) -> String {
+    let path = path.split('?').next().unwrap_or_default();
+    format!("`{method} {path}`")
+}
+
+fn refused(mut response: Response<Body>) -> CliError {
+    let request_id =
+        response.headers().get("x-request-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
+    // An error without a readable body is still an error with a status.
+    let body = response.body_mut().read_to_string().unwrap_or_default();
+    CliError::Refused(Refusal::read(response.status().as_u16(), request_id, &body))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::thread::JoinHandle;
+
+    use super::super::daemon::tests::data_dir;
+    use super::*;
+
+    /// A daemon that gives one answer per connection, and then is gone; its thread returns the
+    /// requests that it got.
+    pub(in super::super) struct ScriptedDaemon {
+        pub(in super::super) directory: tempfile::TempDir,
+        thread: JoinHandle<Vec<String>>,
+    }
+
+    impl ScriptedDaemon {
+        pub(in super::super) fn start(answers: Vec<String>) -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let directory = data_dir(std::process::id(), listener.local_addr().unwrap().port());
+            let ports_file = directory.path().join("ports.json");
+            let thread = std::thread::spawn(move || {
+                let mut requests = Vec::new();
+                let last = answers.len();
+                for (number, answer) in answers.into_iter().enumerate() {
+                    let (mut stream, _) = listener.accept().unwrap();
+                    requests.push(read_request(&mut stream));
+                    if number + 1 == last {
+                        std::fs::remove_file(&ports_file).unwrap();
+                    }
+                    stream.write_all(answer.as_bytes()).unwrap();
+                }
+                requests
+            });
+            Self { directory, thread }
+        }
+
+        pub(in super::super) fn requests(self) -> Vec<String> {
+            self.thread.join().unwrap()
+        }
+    }
+
+    /// An answer with its length, after which the connection ends.
+    pub(in super::super) fn answer(status: &str, body: &str) -> String {
+        format!(
+            "HTTP/1.1 {status}\r\nx-request-id: 0199\r\ncontent-type: application/json\r\nconnection: close\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    }
+
+    fn read_request(stream: &mut impl Read) -> String {
+        let mut request = Vec::new();
+        let mut byte = [0];
+        while !request.ends_with(b"\r\n\r\n") {
+            stream.read_exact(&mut byte).unwrap();
+            request.push(byte[0]);
+        }
+        let head = String::from_utf8(request).unwrap();
+        let length = head
+            .lines()
+            .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ").map(str::to_owned))
+            .map_or(0, |length| length.parse().unwrap());
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).unwrap();
+        head + &String::from_utf8(body).unwrap()
+    }
+
+    #[test]
+    fn a_request_carries_the_root_key_and_gets_the_body_as_it_was_sent() {
+        let daemon = ScriptedDaemon::start(vec![answer("200 OK", r#"{"a": 1.50}"#)]);
+        let answer = Client::find(daemon.directory.path()).unwrap().get("/admin/plugins").unwrap();
+        assert_eq!((answer.status, answer.body.as_str()), (StatusCode::OK, r#"{"a": 1.50}"#));
+        let request = daemon.requests().remove(0);
+        assert!(request.starts_with("GET /admin/plugins HTTP/1.1\r\n"), "{request}");
+        let credential = format!("authorization: Bearer bkg_root_{}\r\n", "A".repeat(43));
+        assert!(request.contains(&credential), "{request}");
+    }
+
+    #[test]
+    fn an_order_carries_its_body() {
+        let daemon = ScriptedDaemon::start(vec![answer("202 Accepted", "{}")]);
+        let client = Client::find(daemon.directory.path()).unwrap();
+        let body = RawJson::parse(r#"{"capability":"a.b"}"#).unwrap();
+        let answer = client.post("/x", Some(&body), Some(PROMPT)).unwrap();
+        assert_eq!(answer.status, StatusCode::ACCEPTED);
+        let request = daemon.requests().remove(0);
+        assert!(request.starts_with("POST /x HTTP/1.1\r\n"), "{request}");
+        assert!(request.ends_with("\r\n\r\n{\"capability\":\"a.b\"}"), "{request}");
+        assert!(request.contains("content-type: application/json\r\n"), "{request}");
+    }
+
+    #[test]
+    fn an_error_keeps_its_code_and_request_id() {
+        let body = r#"{"error":{"message":"no such plugin","code":"not_found"}}"#;
+        let daemon = ScriptedDaemon::start(vec![answer("404 Not Found", body)]);
+        let error = Client::find(daemon.directory.path()).unwrap().get("/admin/plugins/x").unwrap_err();
+        let CliError::Refused(refusal) = error else { panic!("{error:?}") };
+        let expected = Refusal {
+            message: "no such plugin".into(),
+            code: Some("not_found".into()),
+            request_id: Some("0199".into()),
+        };
+        assert_eq!(refusal, expected);
+        daemon.requests();
+    }
+
+    #[test]
+    fn a_redirect_is_not_followed() {
+        let redirect = "HTTP/1.1 307 Temporary Redirect\r\nlocation: http://192.0.2.1/\r\ncontent-length: 0\r\n\
+                        connection: close\r\n\r\n";
+        let daemon = ScriptedDaemon::start(vec![redirect.to_owned()]);
+        let error = Client::find(daemon.directory.path()).unwrap().get("/x").unwrap_err();
+        assert_eq!(error.to_string(), "the daemon answered 307 and did not say why");
+        daemon.requests();
+    }
+
+    #[test]
+    fn a_broken_answer_is_told_with_its_request() {
+        let daemon =
+            ScriptedDaemon::start(vec!["HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{}".to_owned()]);
+        let error = Client::find(daemon.directory.path()).unwrap().get("/x?y=z").unwrap_err();
+        let text = error.to_string();
+        assert!(text.starts_with("the connection to the daemon broke at `GET /x`: "), "{text}");
+        daemon.requests();
+    }
+}

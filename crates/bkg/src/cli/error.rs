@@ -1,0 +1,232 @@
+//! Why a command was not carried out: one type for all commands, its text, its exit code.
+//!
+//! A message says what happened, to what, and what to do next. What the daemon answered keeps its
+//! code and its request id, by which the daemon's log and the documentation can be searched.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::output::harmless;
+use crate::app::AppError;
+use crate::config::ConfigError;
+use crate::store::StoreError;
+
+/// Why a command was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CliError {
+    /// The data directory has no `ports.json`.
+    #[error("no daemon runs on `{dir}`: start one with `bkg serve --data-dir {dir}`", dir = data_dir.display())]
+    NoDaemon { data_dir: PathBuf },
+    /// There is a `ports.json`, but not the process that it names.
+    #[error(
+        "no daemon runs on `{dir}`: the last one (pid {pid}) died without cleaning up; start one with `bkg serve \
+         --data-dir {dir}`, which does",
+        dir = data_dir.display()
+    )]
+    DaemonDied { data_dir: PathBuf, pid: u32 },
+    /// The process that `ports.json` names is there, but nothing listens.
+    #[error(
+        "the daemon of `{dir}` (pid {pid}) does not listen on port {port}: it is stopping, or it died and pid {pid} \
+         is another program by now; `bkg serve --data-dir {dir}` starts one as soon as none is left",
+        dir = data_dir.display()
+    )]
+    NotListening { data_dir: PathBuf, pid: u32, port: u16 },
+    /// Somebody else listens where the daemon should.
+    #[error(
+        "port {port}, on which `{dir}` expects its daemon, belongs to a program of another user (uid {uid}): the \
+         credential was not sent there; start the daemon with `bkg serve --data-dir {dir}`",
+        dir = data_dir.display()
+    )]
+    ForeignListener { data_dir: PathBuf, port: u16, uid: u32 },
+    /// A daemon is there, but not its credential.
+    #[error("`{}` is missing, and with it the credential: stop the daemon and start it again to get a new one", path.display())]
+    NoRootKey { path: PathBuf },
+    /// A file of the data directory.
+    #[error("{source}{}", hint(source))]
+    Store {
+        #[from]
+        source: StoreError,
+    },
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// What the configuration depends on.
+    #[error("the {what} cannot be found out: {source}")]
+    Surroundings { what: &'static str, source: io::Error },
+    /// The daemon could not start.
+    #[error(transparent)]
+    App(#[from] AppError),
+    /// The daemon answered with an error.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// The daemon answered something that this version does not know.
+    #[error(
+        "the daemon's answer to {request} cannot be read: {reason}; is it of another version than this program?"
+    )]
+    Unreadable { request: String, reason: String },
+    /// No answer.
+    #[error("the daemon did not answer {request} within {} s: look at its log", within.as_secs())]
+    Silent { request: String, within: Duration },
+    /// The connection broke.
+    #[error("the connection to the daemon broke at {request}: {reason}")]
+    Broken { request: String, reason: String },
+    /// The payload on the command line, or on standard input.
+    #[error("the payload is not JSON: {reason}")]
+    Payload { reason: String },
+    /// Standard input.
+    #[error("the payload cannot be read from standard input: {source}")]
+    Input { source: io::Error },
+    /// Standard output.
+    #[error("the output cannot be written: {source}")]
+    Output { source: io::Error },
+    /// Whoever read the output has seen enough.
+    #[error("the reader of the output went away")]
+    ReaderGone,
+}
+
+/// An error that the daemon answered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub(super) struct Refusal {
+    /// What happened, in the daemon's words.
+    pub(super) message: String,
+    /// The code of the error table; missing if the answer was not one of the daemon's own.
+    pub(super) code: Option<String>,
+    /// The `x-request-id` of the answer.
+    pub(super) request_id: Option<String>,
+}
+
+impl Refusal {
+    /// Reads an answer that is no success.
+    pub(super) fn read(status: u16, request_id: Option<String>, body: &str) -> Self {
+        let body: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+        let text = |member: &str| body["error"][member].as_str().map(str::to_owned);
+        let mut message =
+            text("message").unwrap_or_else(|| format!("the daemon answered {status} and did not say why"));
+        if status == 401 {
+            message.push_str("; is `root.key` newer than the daemon? then restart the daemon");
+        }
+        Self { message, code: text("code"), request_id }
+    }
+}
+
+fn hint(error: &StoreError) -> &'static str {
+    match error {
+        StoreError::Disk { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+            "; use the account that the daemon runs under"
+        }
+        _ => "",
+    }
+}
+
+impl CliError {
+    /// The exit code, as the table of the module's documentation lists it.
+    pub(super) fn exit_code(&self) -> u8 {
+        match self {
+            Self::ReaderGone => 0,
+            Self::Payload { .. } => 2,
+            Self::Config(_) => 5,
+            Self::Store { source: StoreError::RootKeyDamaged { .. } | StoreError::Malformed { .. } } => 6,
+            Self::App(error) => error.exit_code(),
+            _ => 1,
+        }
+    }
+
+    /// The error for people, or as one JSON object.
+    pub(super) fn render(&self, as_json: bool) -> String {
+        let (code, request_id) = match self {
+            Self::Refused(refusal) => (refusal.code.as_deref(), refusal.request_id.as_deref()),
+            _ => (None, None),
+        };
+        let message = self.to_string();
+        if as_json {
+            let error = json!({ "error": { "message": message, "code": code, "requestId": request_id } });
+            return format!("{error}\n");
+        }
+        let mut text = format!("error: {}\n", harmless(&message));
+        let facts =
+            [code.map(|code| format!("code {code}")), request_id.map(|id| format!("x-request-id {id}"))];
+        let facts: Vec<String> = facts.into_iter().flatten().collect();
+        if !facts.is_empty() {
+            text.push_str(&format!("       {}\n", harmless(&facts.join(", "))));
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_daemon_shows_message_then_code_and_request() {
+        let body =
+            r#"{"error":{"message":"there is no plugin `x`","type":"t","param":null,"code":"not_found"}}"#;
+        let error = CliError::Refused(Refusal::read(404, Some("0199".into()), body));
+        assert_eq!(
+            error.render(false),
+            "error: there is no plugin `x`\n       code not_found, x-request-id 0199\n"
+        );
+        assert_eq!(
+            error.render(true),
+            "{\"error\":{\"message\":\"there is no plugin `x`\",\"code\":\"not_found\",\"requestId\":\"0199\"}}\n"
+        );
+        assert_eq!(error.exit_code(), 1);
+    }
+
+    #[test]
+    fn an_answer_that_is_not_the_daemons_own_is_told_as_it_is() {
+        let refusal = Refusal::read(502, None, "<html>");
+        assert_eq!(refusal.message, "the daemon answered 502 and did not say why");
+        assert_eq!(
+            CliError::Refused(refusal).render(false),
+            "error: the daemon answered 502 and did not say why\n"
+        );
+    }
+
+    #[test]
+    fn a_refused_credential_says_what_to_do() {
+        let body = r#"{"error":{"message":"the credential is not valid","code":"unauthorized"}}"#;
+        assert_eq!(
+            Refusal::read(401, None, body).message,
+            "the credential is not valid; is `root.key` newer than the daemon? then restart the daemon"
+        );
+    }
+
+    #[test]
+    fn an_answer_cannot_steer_the_terminal() {
+        let body = r#"{"error":{"message":"a\u001b[2Jb","code":"internal"}}"#;
+        let text = CliError::Refused(Refusal::read(500, None, body)).render(false);
+        assert_eq!(text, "error: a\\u{1b}[2Jb\n       code internal\n");
+    }
+
+    #[test]
+    fn exit_codes_are_those_of_the_table() {
+        let path = PathBuf::from("/d/root.key");
+        let denied = |kind: io::ErrorKind| StoreError::Disk {
+            action: "read",
+            path: path.clone(),
+            source: kind.into(),
+        };
+        for (error, code) in [
+            (CliError::NoDaemon { data_dir: "/d".into() }, 1),
+            (CliError::Payload { reason: "x".into() }, 2),
+            (AppError::Store(StoreError::Locked { path: path.clone(), pid: Some(7) }).into(), 3),
+            (AppError::PortTaken { port: 1, what: "HTTP", flag: "--api-port" }.into(), 4),
+            (ConfigError::Conflict { key: "bus.port", value: "1".into(), reason: "x".into() }.into(), 5),
+            (StoreError::RootKeyDamaged { path: path.clone() }.into(), 6),
+            (denied(io::ErrorKind::PermissionDenied).into(), 1),
+        ] {
+            assert_eq!(error.exit_code(), code, "{error}");
+        }
+        assert!(
+            CliError::from(denied(io::ErrorKind::PermissionDenied))
+                .to_string()
+                .ends_with("; use the account that the daemon runs under")
+        );
+        assert!(!CliError::from(denied(io::ErrorKind::Other)).to_string().contains("account"));
+    }
+}

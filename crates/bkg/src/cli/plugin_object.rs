@@ -1,0 +1,81 @@
+//! A plugin as the daemon tells it: the members that the command line shows.
+//!
+//! Everything but name and status may be missing, so that this program shows what a daemon of
+//! another version does say. `--json` never goes through here: it prints what was sent.
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+/// One plugin.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Plugin {
+    pub(super) name: String,
+    pub(super) status: String,
+    pub(super) reason: Option<String>,
+    pub(super) since: Option<Timestamp>,
+    pub(super) description: Option<String>,
+    pub(super) version: Option<String>,
+    pub(super) folder: Option<String>,
+    pub(super) autostart: Option<bool>,
+    pub(super) restart: Option<String>,
+    pub(super) restarts: Option<u64>,
+    #[serde(default)]
+    pub(super) capabilities: Vec<String>,
+    #[serde(default)]
+    pub(super) models: Vec<Model>,
+    #[serde(default)]
+    pub(super) instances: Vec<Instance>,
+    pub(super) queued: Option<u64>,
+    pub(super) config: Option<Entry>,
+    pub(super) error: Option<String>,
+    pub(super) shadowed_by: Option<String>,
+}
+
+/// A model that a plugin offers.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Model {
+    pub(super) id: String,
+    pub(super) capability: Option<String>,
+}
+
+/// One running process of a plugin.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Instance {
+    pub(super) id: String,
+    pub(super) pid: Option<u32>,
+    pub(super) status: Option<String>,
+    pub(super) since: Option<Timestamp>,
+    pub(super) in_flight: Option<u64>,
+    pub(super) contract: Option<String>,
+    pub(super) identity: Option<String>,
+    pub(super) port: Option<u16>,
+}
+
+/// What the entry says that is shown for itself.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Entry {
+    pub(super) identity: Option<String>,
+}
+
+impl Plugin {
+    /// Whether it answers requests.
+    pub(super) fn serves(&self) -> bool {
+        matches!(self.status.as_str(), "running" | "degraded")
+    }
+
+    /// How its instances are known to be its own: as the entry says, unless one of them could not be
+    /// looked up and was taken because it came first.
+    pub(super) fn identity(&self) -> Option<&str> {
+        let mut taken = self.instances.iter().filter_map(|instance| instance.identity.as_deref());
+        let entry = self.config.as_ref().and_then(|entry| entry.identity.as_deref());
+        taken.find(|identity| *identity == "first-come").or(entry)
+    }
+
+    /// Why it is as it is.
+    pub(super) fn why(&self) -> Option<&str> {
+        let text = self.reason.as_deref().or(self.error.as_deref());
+        text.filter(|text| !text.is_empty())
+    }
+}

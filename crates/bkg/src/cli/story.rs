@@ -1,0 +1,236 @@
+//! Plugins in words: one line in a list, or everything that `plugin show` tells.
+//!
+//! Pure text from what the daemon said; what it did not say is left out, never made up.
+
+use std::fmt::Write;
+
+use jiff::Timestamp;
+
+use super::output::harmless;
+use super::plugin_object::{Instance, Plugin};
+use super::table::Table;
+use super::time::{elapsed, moment};
+
+/// What a heading of `plugin show` is filled up to.
+const HEADING: usize = 14;
+
+/// All plugins as a table.
+pub(super) fn list(plugins: &[Plugin], now: Timestamp) -> String {
+    if plugins.is_empty() {
+        return "no plugins: `bkg config` shows in which directories they are looked for\n".to_owned();
+    }
+    let mut table =
+        Table::new(["NAME", "STATUS", "FOR", "VERSION", "PID", "IN FLIGHT", "RESTARTS", "REASON"]);
+    for plugin in plugins {
+        let pids: Vec<String> = plugin
+            .instances
+            .iter()
+            .filter_map(|instance| instance.pid)
+            .map(|pid| pid.to_string())
+            .collect();
+        let in_flight =
+            plugin.instances.iter().map(|instance| instance.in_flight.unwrap_or(0)).sum::<u64>();
+        table.row([
+            plugin.name.clone(),
+            plugin.status.clone(),
+            plugin.since.map(|since| elapsed(since, now)).unwrap_or_default(),
+            plugin.version.clone().unwrap_or_default(),
+            pids.join(","),
+            if plugin.instances.is_empty() { String::new() } else { in_flight.to_string() },
+            plugin
+                .restarts
+                .filter(|restarts| *restarts > 0)
+                .map(|restarts| restarts.to_string())
+                .unwrap_or_default(),
+            plugin.why().unwrap_or_default().to_owned(),
+        ]);
+    }
+    table.to_string()
+}
+
+/// How a plugin is, in one sentence.
+pub(super) fn state(plugin: &Plugin) -> String {
+    let why = plugin.why().map(|why| format!(": {why}")).unwrap_or_default();
+    harmless(&format!("{} is {}{why}", plugin.name, plugin.status))
+}
+
+/// Everything about one plugin.
+pub(super) fn show(plugin: &Plugin, now: Timestamp) -> String {
+    let mut text = harmless(&format!("{} is {}", plugin.name, plugin.status));
+    if let Some(since) = plugin.since {
+        write!(text, " for {}, since {}", elapsed(since, now), moment(since))
+            .expect("a string takes all text");
+    }
+    text.push('\n');
+    for (heading, value) in facts(plugin) {
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            writeln!(text, "  {heading:HEADING$}{}", harmless(&value)).expect("a string takes all text");
+        }
+    }
+    if !plugin.instances.is_empty() {
+        text.push('\n');
+        text.push_str(&instances(&plugin.instances, now));
+    }
+    text
+}
+
+fn facts(plugin: &Plugin) -> [(&'static str, Option<String>); 12] {
+    let models = plugin.models.iter().map(|model| match &model.capability {
+        Some(capability) => format!("{} ({capability})", model.id),
+        None => model.id.clone(),
+    });
+    let restarts = match plugin.restarts {
+        None | Some(0) => String::new(),
+        Some(1) => ", 1 restart so far".to_owned(),
+        Some(restarts) => format!(", {restarts} restarts so far"),
+    };
+    let starts =
+        plugin.autostart.map(|autostart| if autostart { "with the daemon" } else { "when asked to" });
+    [
+        ("reason", plugin.why().map(str::to_owned)),
+        ("shadowed by", plugin.shadowed_by.clone()),
+        ("description", plugin.description.clone()),
+        ("version", plugin.version.clone()),
+        ("folder", plugin.folder.clone()),
+        ("starts", starts.map(str::to_owned)),
+        ("restart", plugin.restart.as_ref().map(|policy| format!("{policy}{restarts}"))),
+        ("identity", plugin.identity().map(str::to_owned)),
+        ("capabilities", Some(plugin.capabilities.join(", "))),
+        ("models", Some(models.collect::<Vec<_>>().join(", "))),
+        ("queued", plugin.queued.filter(|queued| *queued > 0).map(|queued| queued.to_string())),
+        (
+            "instances",
+            Some(plugin.instances.len()).filter(|count| *count > 1).map(|count| count.to_string()),
+        ),
+    ]
+}
+
+fn instances(instances: &[Instance], now: Timestamp) -> String {
+    let mut table = Table::new(["PID", "HEALTH", "FOR", "IN FLIGHT", "CONTRACT", "PORT", "INSTANCE"]);
+    for instance in instances {
+        let text = |value: &Option<String>| value.clone().unwrap_or_default();
+        table.row([
+            instance.pid.map(|pid| pid.to_string()).unwrap_or_default(),
+            text(&instance.status),
+            instance.since.map(|since| elapsed(since, now)).unwrap_or_default(),
+            instance.in_flight.map(|count| count.to_string()).unwrap_or_default(),
+            text(&instance.contract),
+            instance.port.map(|port| port.to_string()).unwrap_or_default(),
+            instance.id.clone(),
+        ]);
+    }
+    table.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn plugin(object: Value) -> Plugin {
+        serde_json::from_value(object).unwrap()
+    }
+
+    fn now() -> Timestamp {
+        "2026-01-02T03:04:05Z".parse().unwrap()
+    }
+
+    fn whole() -> Plugin {
+        plugin(json!({
+            "name": "llmserver", "status": "running", "reason": null, "since": "2026-01-02T03:01:03Z",
+            "description": "The stand-in model server", "version": "0.1.0", "folder": "/srv/plugins/llmserver",
+            "autostart": true, "restarts": 2, "restart": "on-failure",
+            "capabilities": ["llm.chat", "llm.embed"],
+            "models": [{"id": "stand-in", "capability": "llm.chat"}, {"id": "vectors"}],
+            "instances": [{
+                "id": "0199f1e2-0000-7000-8000-000000000001", "pid": 4711, "status": "ok",
+                "since": "2026-01-02T03:01:04Z", "inFlight": 3, "contract": "extended", "port": null,
+                "telemetry": {"cpu": 1},
+            }],
+            "queued": 0, "config": {"name": "llmserver", "identity": "process"}, "configSchema": null,
+        }))
+    }
+
+    #[test]
+    fn show_tells_the_whole_story() {
+        assert_eq!(
+            show(&whole(), now()),
+            "\
+llmserver is running for 3 min 2 s, since 2026-01-02T03:01:03.000Z
+  description   The stand-in model server
+  version       0.1.0
+  folder        /srv/plugins/llmserver
+  starts        with the daemon
+  restart       on-failure, 2 restarts so far
+  identity      process
+  capabilities  llm.chat, llm.embed
+  models        stand-in (llm.chat), vectors
+
+PID   HEALTH  FOR        IN FLIGHT  CONTRACT  PORT  INSTANCE
+4711  ok      3 min 1 s  3          extended  -     0199f1e2-0000-7000-8000-000000000001
+"
+        );
+    }
+
+    #[test]
+    fn what_is_not_known_is_left_out() {
+        assert_eq!(show(&plugin(json!({"name": "a", "status": "stopped"})), now()), "a is stopped\n");
+    }
+
+    #[test]
+    fn a_failed_plugin_says_why_first() {
+        let failed = plugin(json!({
+            "name": "a", "status": "failed", "reason": "`start.sh` ended with code 1 before it registered",
+            "since": "2026-01-02T03:04:05Z", "description": "", "version": "", "autostart": false,
+            "restart": "never", "restarts": 0, "queued": 4, "config": {},
+        }));
+        assert_eq!(
+            show(&failed, now()),
+            "\
+a is failed for 0 s, since 2026-01-02T03:04:05.000Z
+  reason        `start.sh` ended with code 1 before it registered
+  starts        when asked to
+  restart       never
+  queued        4
+"
+        );
+        assert_eq!(state(&failed), "a is failed: `start.sh` ended with code 1 before it registered");
+    }
+
+    #[test]
+    fn an_unusable_folder_says_what_is_wrong_with_it() {
+        let broken = plugin(json!({
+            "name": "b", "status": "broken", "error": "`plugin.json` is not JSON", "restart": null, "config": null,
+        }));
+        assert_eq!(show(&broken, now()), "b is broken\n  reason        `plugin.json` is not JSON\n");
+    }
+
+    #[test]
+    fn a_list_has_one_line_per_plugin() {
+        let stopped =
+            plugin(json!({"name": "ping", "status": "stopped", "reason": "nobody has started it"}));
+        assert_eq!(
+            list(&[whole(), stopped], now()),
+            "\
+NAME       STATUS   FOR        VERSION  PID   IN FLIGHT  RESTARTS  REASON
+llmserver  running  3 min 2 s  0.1.0    4711  3          2         -
+ping       stopped  -          -        -     -          -         nobody has started it
+"
+        );
+        assert_eq!(
+            list(&[], now()),
+            "no plugins: `bkg config` shows in which directories they are looked for\n"
+        );
+    }
+
+    #[test]
+    fn a_plugin_cannot_steer_the_terminal() {
+        let hostile =
+            plugin(json!({"name": "a", "status": "failed", "reason": "\u{1b}[2J", "description": "x\ny"}));
+        for text in [show(&hostile, now()), state(&hostile), list(&[hostile], now())] {
+            assert!(!text.contains('\u{1b}'), "{text:?}");
+            assert!(!text.contains("x\ny"), "{text:?}");
+        }
+    }
+}
