@@ -1,0 +1,18 @@
+//! The daemon as a whole: real listeners, real processes, real files.
+//!
+//! `host` starts one on free ports over a directory of its own; the other modules state what must
+//! hold. What only a real OpenAI client can show is in `../clients`.
+
+#![allow(clippy::unwrap_used, reason = "a test fails where its arrangement does")]
+#![allow(unreachable_pub, reason = "the harness is a library to the modules beside it")]
+
+mod bus;
+mod calls;
+mod connections;
+mod host;
+mod launches;
+mod load;
+mod openai;
+mod repository;
+mod routes;
+mod supervision;

@@ -1,0 +1,294 @@
+"""The plugin's side of the conversation: sessions, requests, and the tables that commands enter.
+
+It is well behaved; what breaks the rules is in `commands.py` and `models.py`, except for a registration
+that `settings.register` spoils. One session at a time; what was seen is kept across sessions.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from websocket import Closed, Refused, WebSocket
+
+Frame = dict[str, Any]
+Behaviour = Callable[["Plugin", "Request"], Awaitable[None]]
+
+BEHAVIOURS: dict[str, Behaviour] = {}
+MODELS: dict[str, Behaviour] = {}
+STREAMING = {
+    "llm.chat",
+    "test.big_chunk",
+    "test.chunk_after_response",
+    "test.crash",
+    "test.fail_in_stream",
+    "test.hang",
+    "test.overrun",
+    "test.stream",
+    "test.wrong_seq",
+}
+
+
+def now_ms() -> float:
+    """Milliseconds on CLOCK_MONOTONIC, which all processes of a machine share."""
+    return time.monotonic_ns() / 1e6
+
+
+def capability(name: str) -> Callable[[Behaviour], Behaviour]:
+    """Makes a function the answer to `name`."""
+    return lambda behaviour: BEHAVIOURS.setdefault(name, behaviour)
+
+
+def model(name: str) -> Callable[[Behaviour], Behaviour]:
+    """Makes a function the answer to `llm.chat` for the model `name`."""
+    return lambda behaviour: MODELS.setdefault(name, behaviour)
+
+
+class Request:
+    """One `request` of the host: what it asks, and the frames that answer it."""
+
+    def __init__(self, plugin: "Plugin", frame: Frame, text: str) -> None:
+        self.plugin = plugin
+        self.frame = frame
+        self.text = text
+        self.id: str = frame["requestId"]
+        self.payload: Any = frame.get("payload") or {}
+        self.credit: int = frame.get("credit", 0)
+        self.granted = asyncio.Event()
+        self.cancelled = asyncio.Event()
+        self.seq = 0
+
+    def option(self, name: str, default: Any) -> Any:
+        """A field of the payload, or its default."""
+        return self.payload.get(name, default) if isinstance(self.payload, dict) else default
+
+    async def answer(self, data: Any = None) -> None:
+        """Ends the request well."""
+        await self.plugin.send(type="response", requestId=self.id, success=True, data=data)
+
+    async def fail(self, error: Any) -> None:
+        """Ends the request with `error`, whatever its shape."""
+        await self.plugin.send(type="response", requestId=self.id, success=False, error=error)
+
+    async def chunk(self, data: Any, *, heed_credit: bool = True) -> bool:
+        """Sends one chunk as soon as there is credit; false once the request is cancelled."""
+        while heed_credit and self.credit < 1 and not self.cancelled.is_set():
+            self.granted.clear()
+            self.plugin.dry += 1
+            await first_of(self.granted.wait(), self.cancelled.wait())
+            self.plugin.dry -= 1
+        if heed_credit and self.cancelled.is_set():
+            return False
+        await self.plugin.send(type="chunk", requestId=self.id, seq=self.seq, data=data)
+        self.seq += 1
+        self.credit -= 1
+        self.plugin.chunks += 1
+        return True
+
+    async def pause(self, milliseconds: float) -> None:
+        """Waits, but no longer than until the request is cancelled."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.cancelled.wait(), milliseconds / 1000)
+
+    async def answer_cancelled(self) -> None:
+        """What a request owes after its `cancel`."""
+        await self.fail({"code": "cancelled", "message": "the caller gave up"})
+
+
+async def first_of(*waits: Awaitable[Any]) -> None:
+    """Returns when the first of several waits does, and drops the others."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+class Plugin:
+    """The plugin's process: one session at a time, and what it has seen in all of them."""
+
+    def __init__(self, entry: Frame) -> None:
+        self.name: str = entry["name"]
+        self.settings: Frame = entry.get("settings") or {}
+        self.socket: WebSocket | None = None
+        self.resume: str | None = None
+        self.heartbeat_ms = 10_000
+        self.beats = True
+        self.status = "up"
+        self.running: dict[str, Request] = {}
+        self.finished = asyncio.Event()
+        self.answers: dict[str, asyncio.Queue[Frame]] = {}
+        self.chunks = 0
+        self.dry = 0
+        self.closes: list[int] = []
+        self.cancels: list[Frame] = []
+        self.cancel_seen = asyncio.Event()
+        self.seen: dict[str, int] = {}
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Serves one session after the other until the host refuses or retires this process."""
+        while True:
+            try:
+                await self.converse()
+            except Closed as closed:
+                print(f"session over: {closed}", file=sys.stderr)
+                self.closes.append(closed.code)
+                if self.resume is None or closed.code in (1000, 1008):
+                    return
+            except (OSError, Refused) as problem:
+                print(f"the host cannot be reached: {problem}", file=sys.stderr)
+                if self.settings.get("ignoreLostHost"):
+                    await asyncio.Event().wait()
+                return
+            # A session that was lost is dialled again; the host limits how often.
+            await asyncio.sleep(0.05)
+
+    async def converse(self) -> None:
+        """One session, from `register` to its close."""
+        self.socket = await WebSocket.connect(os.environ["BKG_PLUGIN_BUS_URL"])
+        await self.register()
+        beats = self.settings.get("register", "once") != "never"
+        beating = asyncio.create_task(self.beat() if beats else asyncio.sleep(0))
+        try:
+            while True:
+                text = await self.socket.receive_text()
+                await self.take(json.loads(text), text)
+        finally:
+            beating.cancel()
+
+    def registration(self, **changes: Any) -> Frame:
+        """A correct `register`, with some of its fields changed."""
+        secret = {"resume": self.resume} if self.resume else {"token": os.environ.get("BKG_PLUGIN_TOKEN")}
+        return {
+            "type": "register",
+            "protocol": 1,
+            "plugin": self.name,
+            "version": "1.0.0",
+            "port": "internal",
+            "capabilities": [
+                {"id": name, "streaming": name in STREAMING, **self.settings.get("terms", {}).get(name, {})}
+                for name in [*BEHAVIOURS, "llm.chat"]
+            ],
+            "models": [{"id": name, "capability": "llm.chat", "ownedBy": "tests"} for name in MODELS],
+            **secret,
+            **changes,
+        }
+
+    async def register(self) -> None:
+        """Registers as `settings.register` says."""
+        match self.settings.get("register", "once"):
+            case "never":
+                return
+            case "foreign-name":
+                await self.send(**self.registration(plugin="somebody-else"))
+            case "unlisted-capability":
+                await self.send(**self.registration(capabilities=["unlisted.thing"]))
+            case "garbage":
+                await self.socket_now().send_text("this is not JSON")
+            case "twice":
+                await self.send(**self.registration())
+                await self.send(**self.registration())
+            case _:
+                await self.send(**self.registration())
+
+    async def beat(self) -> None:
+        """Beats for as long as `test.silent` does not stop it."""
+        while True:
+            if self.beats:
+                await self.send(type="health", plugin=self.name, status=self.status)
+            await asyncio.sleep(self.heartbeat_ms / 1000)
+
+    async def take(self, frame: Frame, text: str) -> None:
+        """Does what one frame of the host asks."""
+        kind = frame["type"]
+        self.seen[kind] = self.seen.get(kind, 0) + 1
+        request = self.running.get(frame.get("requestId", ""))
+        match kind:
+            case "registered":
+                self.resume = frame.get("resume")
+                self.heartbeat_ms = frame.get("heartbeatMs", self.heartbeat_ms)
+            case "rejected":
+                print(f"rejected: {frame.get('code')}: {frame.get('message')}", file=sys.stderr)
+            case "request":
+                self.start(Request(self, frame, text))
+            case "credit" if request:
+                request.credit += frame["n"]
+                request.granted.set()
+            case "cancel":
+                self.note_cancel(frame, request)
+            case "response" | "chunk" if waiting := self.answers.get(frame["requestId"]):
+                waiting.put_nowait(frame)
+            case "drain" if not self.settings.get("ignoreDrain"):
+                self.spawn(self.drain())
+
+    def start(self, request: Request) -> None:
+        """Runs the behaviour that the request names."""
+        name = request.frame["capability"]
+        behaviour = BEHAVIOURS.get(name)
+        if name == "llm.chat":
+            behaviour = MODELS.get(request.option("model", ""))
+        self.running[request.id] = request
+        self.spawn(self.answer(request, behaviour))
+
+    async def answer(self, request: Request, behaviour: Behaviour | None) -> None:
+        """Answers one request; a behaviour that trips over its payload is an ordinary error."""
+        try:
+            if behaviour is None:
+                await request.fail({"code": "not_found", "message": "there is no such command"})
+            else:
+                await behaviour(self, request)
+        except Closed:
+            pass  # The session is gone, and with it whoever waited.
+        except (TypeError, ValueError, KeyError) as problem:
+            await request.fail({"code": "invalid_request", "message": repr(problem)})
+        finally:
+            self.running.pop(request.id, None)
+            self.finished.set()
+
+    def note_cancel(self, frame: Frame, request: Request | None) -> None:
+        """Records a `cancel` with the moment it was read, and tells the request."""
+        self.cancels.append(
+            {
+                "requestId": frame["requestId"],
+                "correlationId": request.frame.get("correlationId") if request else None,
+                "reason": frame.get("reason"),
+                "atMs": now_ms(),
+            }
+        )
+        self.cancel_seen.set()
+        if request:
+            request.cancelled.set()
+
+    async def drain(self) -> None:
+        """Finishes what is running and leaves with 1000."""
+        while self.running:
+            self.finished.clear()
+            await self.finished.wait()
+        await self.socket_now().close(1000)
+
+    async def send(self, **frame: Any) -> None:
+        """Writes one message."""
+        await self.socket_now().send_text(json.dumps(frame))
+
+    def socket_now(self) -> WebSocket:
+        """The open socket."""
+        if self.socket is None:
+            raise Closed(1006)
+        return self.socket
+
+    def spawn(self, work: Awaitable[None]) -> None:
+        """Runs `work` beside the reading of frames."""
+
+        async def guarded() -> None:
+            with contextlib.suppress(Closed):
+                await work
+
+        task = asyncio.create_task(guarded())
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
