@@ -1,0 +1,54 @@
+"""The daemons that tests share, and which test shows which rule.
+
+`host` is one daemon for all tests that leave it as they found it; `start_host` starts one of its own
+for a test that kills, stops or floods something.
+
+The rules of OpenAI fidelity (`docs/http.md`), and where each is shown from a client's side:
+
+| rule | what | shown by |
+|---|---|---|
+| 1 | the four keys of an error, everywhere | `test_errors.py` (table), `client.test.mjs` |
+| 2 | which failure has which status, code, headers | `test_errors.py` |
+| 3 | `x-request-id` on every answer, the same at the plugin | `test_errors.py`, `test_chat.py` |
+| 4 | how a stream looks; a broken one never looks complete | `test_chat.py`, `test_broken_streams.py` |
+| 5 | ids, roles, finish reasons, the usage chunk | `test_chat.py` |
+| 6 | tool-call deltas | `test_chat.py::test_tool_calls_arrive_in_fragments` |
+| 7 | embeddings as base64 and as floats, every form of input | `test_embeddings.py` |
+| 8 | what the client sent is what the plugin gets | `test_chat.py::test_the_body_reaches…` |
+| 9 | the list of models, ids with slashes | `test_models.py` |
+| 10 | a client that leaves cancels the work | `test_broken_streams.py` |
+
+`test_base_plugin.py`, `test_launches.py` and `test_daemon.py` show what holds below the HTTP surface.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from harness import Host, PluginFolder, base_echo, llmserver, misbehave
+
+# A proxy of the machine must not stand between the tests and loopback.
+os.environ["NO_PROXY"] = "127.0.0.1,localhost"
+
+
+@pytest.fixture(scope="session")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """One daemon with llmserver, misbehave and a base plugin."""
+    host = Host(tmp_path_factory.mktemp("host"), llmserver(), misbehave(), base_echo()).start()
+    yield host
+    host.stop()
+
+
+@pytest.fixture
+def start_host(tmp_path: Path) -> Iterator[Callable[..., Host]]:
+    """Starts a daemon that belongs to the test alone, with the given plugins."""
+    started: list[Host] = []
+
+    def start(*plugins: PluginFolder, config: str = "") -> Host:
+        started.append(Host(tmp_path / f"host-{len(started)}", *plugins, config=config).start())
+        return started[-1]
+
+    yield start
+    for host in started:
+        host.stop()
