@@ -128,6 +128,13 @@ text_name!(
     check_pattern
 );
 
+impl CapabilityName {
+    /// Whether nobody but the host itself may ask for it: `auth.*` and `lifecycle.*`.
+    pub fn is_for_the_host_alone(&self) -> bool {
+        ["auth.", "lifecycle."].iter().any(|family| self.0.starts_with(family))
+    }
+}
+
 impl Pattern {
     /// Whether `name` is one of those meant.
     pub fn matches(&self, name: &str) -> bool {
@@ -368,6 +375,13 @@ mod tests {
         for wrong in ["", "llm", ".chat", "llm.", "llm..chat", "Llm.chat", "1.a", "llm.ch at", &long] {
             assert!(wrong.parse::<CapabilityName>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn two_families_are_for_the_host_alone() {
+        let host_alone = |name: &str| name.parse::<CapabilityName>().unwrap().is_for_the_host_alone();
+        assert!(host_alone("auth.validate") && host_alone("lifecycle.install"));
+        assert!(!host_alone("llm.chat") && !host_alone("authority.ask"));
     }
 
     #[test]

@@ -77,6 +77,11 @@ impl Problem {
         Self::new(ErrorCode::InvalidRequest, message)
     }
 
+    /// A plugin's answer is not what its capability answers.
+    pub fn bad_answer(message: impl Into<String>) -> Self {
+        Self { source: Source::Plugin, ..Self::new(ErrorCode::PluginError, message) }
+    }
+
     /// Names the parameter that was wrong.
     pub fn param(mut self, param: impl Into<String>) -> Self {
         self.param = Some(param.into());

@@ -15,9 +15,6 @@ use crate::error::Problem;
 use crate::registry::Lineage;
 use crate::web::{Call, members};
 
-/// Families of capabilities that nobody but the host itself asks for.
-const HOST_ONLY: [&str; 2] = ["auth.", "lifecycle."];
-
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Invocation {
@@ -45,7 +42,7 @@ pub(super) async fn invoke(admin: Arc<Admin>, call: Call, body: Body) -> Result<
     let capability = capability(invocation.capability.as_deref())?;
     let scope = record.entry.scopes.get(&capability).map_or(capability.as_str(), String::as_str);
     call.caller.require(scope)?;
-    if HOST_ONLY.iter().any(|family| capability.as_str().starts_with(family)) {
+    if capability.is_for_the_host_alone() {
         let message = format!("`{capability}` is asked for by the host only");
         return Err(Problem::new(ErrorCode::Forbidden, message));
     }

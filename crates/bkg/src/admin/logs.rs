@@ -6,7 +6,6 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -20,10 +19,9 @@ use super::Admin;
 use super::plugins::known;
 use crate::error::Problem;
 use crate::logs::{Followed, LogLine, LogPage, Logs, Subscription};
-use crate::web::{Call, KEEP_ALIVE, event_headers};
+use crate::web::{Call, KEEP_ALIVE, KEEP_ALIVE_AFTER, event_headers};
 
 const DEFAULT_TAIL: usize = 200;
-const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(15);
 
 /// What a request asks for.
 struct Wanted {

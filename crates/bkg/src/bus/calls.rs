@@ -20,9 +20,6 @@ use crate::dispatcher::{Answer, Item, Question, Stream, Target};
 use crate::error::wire_error;
 use crate::registry::{Instance, Lineage, Order};
 
-/// Families of capabilities that the host alone asks for.
-const HOST_ONLY: [&str; 2] = ["auth.", "lifecycle."];
-
 /// A request that a plugin makes, with what is known about it.
 pub(super) struct PluginCall {
     pub(super) bus: Arc<Bus>,
@@ -126,7 +123,7 @@ fn may_ask(
     capability: &CapabilityName,
 ) -> Result<(), WireError> {
     let forbidden = |message: String| Err(WireError::new(ErrorCode::Forbidden, message));
-    if HOST_ONLY.iter().any(|family| capability.as_str().starts_with(family)) {
+    if capability.is_for_the_host_alone() {
         return forbidden(format!("`{capability}` is asked for by the host only"));
     }
     if !entry.may_call(capability) {

@@ -23,6 +23,8 @@ use pick::Picked;
 use crate::config::QueueLimits;
 use crate::registry::{Ask, Failure, Lineage, ModelOwner, Order, Registry, Reply, State};
 
+/// What to tell who asks for something that no plugin has registered.
+const NOBODY_OFFERS_IT: &str = "no running plugin offers it; `bkg plugin list` shows which are stopped";
 /// How often a request that no plugin took is offered to another instance.
 const OFFERS: usize = 3;
 
@@ -162,7 +164,7 @@ impl Dispatcher {
             return Ok(Arc::clone(owner));
         }
         if view.answering(capability.as_str()).is_empty() {
-            let why = "no running plugin offers it; `bkg plugin list` shows which are stopped".to_owned();
+            let why = NOBODY_OFFERS_IT.to_owned();
             return Err(CallError::Unavailable { capability: capability.clone(), plugin: None, why });
         }
         Err(CallError::UnknownModel { model: model.to_owned(), capability: capability.clone() })

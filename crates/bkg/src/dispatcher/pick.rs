@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bkg_protocol::message::Condition;
 use tokio::time::{Instant, timeout_at};
 
-use super::{CallError, Dispatcher, Question, Target, unavailable_because};
+use super::{CallError, Dispatcher, NOBODY_OFFERS_IT, Question, Target, unavailable_because};
 use crate::config::QueueLimits;
 use crate::registry::{Instance, PluginRecord, Slot, Terms};
 
@@ -52,8 +52,7 @@ impl Dispatcher {
                             let reason = record.status.reason.as_deref();
                             unavailable_because(&record.entry.name, record.state(), reason)
                         }
-                        None => "no running plugin offers it; `bkg plugin list` shows which are stopped"
-                            .to_owned(),
+                        None => NOBODY_OFFERS_IT.to_owned(),
                     },
                 })
             }

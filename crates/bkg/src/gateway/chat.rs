@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use bkg_protocol::{ErrorCode, RawJson};
+use bkg_protocol::RawJson;
 use http::{HeaderValue, header};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::sse::{self, Rewrite};
 use super::{Gateway, with_member};
 use crate::dispatcher::{Answer, Question};
-use crate::error::{Problem, Source};
+use crate::error::Problem;
 use crate::web::{Call, members};
 
 /// What a request says of its own answer.
@@ -94,7 +94,7 @@ fn completion(data: RawJson) -> Result<RawJson, Problem> {
 /// The plugin's answer is not what its capability promises.
 pub(super) fn no_completion(why: &str) -> Problem {
     let message = format!("the plugin's answer is no chat completion: {why}");
-    Problem { source: Source::Plugin, ..Problem::new(ErrorCode::PluginError, message) }
+    Problem::bad_answer(message)
 }
 
 /// A plugin's answer as it is.

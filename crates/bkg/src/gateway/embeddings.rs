@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::response::Response;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bkg_protocol::{ErrorCode, RawJson};
+use bkg_protocol::RawJson;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use super::Gateway;
 use super::chat::json_response;
 use crate::dispatcher::{Answer, Question};
-use crate::error::{Problem, Source};
+use crate::error::Problem;
 use crate::web::{Call, members};
 
 #[derive(Debug, Deserialize)]
@@ -145,7 +145,7 @@ fn base64_of(vector: &RawValue) -> Result<String, Problem> {
 
 fn no_embedding(why: &str) -> Problem {
     let message = format!("the plugin's answer is no list of embeddings: {why}");
-    Problem { source: Source::Plugin, ..Problem::new(ErrorCode::PluginError, message) }
+    Problem::bad_answer(message)
 }
 
 #[cfg(test)]

@@ -3,21 +3,18 @@
 //! The invariant: `[DONE]` is written after the plugin's successful end and never otherwise; a stream
 //! that fails ends with an `error` event.
 
-use std::time::Duration;
+use std::convert::Infallible;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bkg_protocol::RawJson;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::stream;
-use std::convert::Infallible;
 
 use crate::dispatcher::{Item, Stream};
 use crate::error::{Dialect, Problem};
-use crate::web::{KEEP_ALIVE, event_headers};
+use crate::web::{KEEP_ALIVE, KEEP_ALIVE_AFTER, event_headers};
 
-/// How long a stream may be silent before a comment keeps it open.
-const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(15);
 /// How much is written at once where chunks come faster than the client reads: one write costs more
 /// than the chunk itself.
 const BATCH: usize = 16 << 10;

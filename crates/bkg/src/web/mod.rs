@@ -9,6 +9,6 @@ mod routes;
 mod server;
 
 pub(crate) use body::members;
-pub use events::{KEEP_ALIVE, event_headers};
+pub use events::{KEEP_ALIVE, KEEP_ALIVE_AFTER, event_headers};
 pub use routes::{Access, Call, RequestId, RouteInfo, Routes};
 pub use server::Server;

@@ -12,6 +12,9 @@ fn with(mut body: Value, key: &str, value: Value) -> Value {
     body
 }
 
+const CHAT: &str = "/v1/chat/completions";
+const JSON: &str = "application/json";
+
 #[tokio::test]
 async fn every_error_has_the_four_keys_and_a_request_id() {
     let host = TestHost::builder().start().await;
@@ -26,52 +29,12 @@ async fn every_error_has_the_four_keys_and_a_request_id() {
         // Which routes there are is no secret, so a wrong address is one before the key is looked at.
         ("GET", "/v1/nothing", None, "", "", 404, "not_found"),
         ("GET", "/nothing", None, "", "", 404, "not_found"),
-        ("GET", "/v1/chat/completions", Some(&authorized), "", "", 405, "method_not_allowed"),
-        (
-            "POST",
-            "/v1/chat/completions",
-            Some(&authorized),
-            "application/json",
-            "{",
-            400,
-            "invalid_request",
-        ),
-        (
-            "POST",
-            "/v1/chat/completions",
-            Some(&authorized),
-            "application/json",
-            &deep,
-            400,
-            "invalid_request",
-        ),
-        (
-            "POST",
-            "/v1/chat/completions",
-            Some(&authorized),
-            "text/plain",
-            &chat_body,
-            415,
-            "unsupported_media_type",
-        ),
-        (
-            "POST",
-            "/v1/chat/completions",
-            Some(&authorized),
-            "application/json",
-            "{}",
-            400,
-            "invalid_request",
-        ),
-        (
-            "POST",
-            "/v1/chat/completions",
-            Some(&authorized),
-            "application/json",
-            &chat_body,
-            503,
-            "plugin_unavailable",
-        ),
+        ("GET", CHAT, Some(&authorized), "", "", 405, "method_not_allowed"),
+        ("POST", CHAT, Some(&authorized), JSON, "{", 400, "invalid_request"),
+        ("POST", CHAT, Some(&authorized), JSON, &deep, 400, "invalid_request"),
+        ("POST", CHAT, Some(&authorized), "text/plain", &chat_body, 415, "unsupported_media_type"),
+        ("POST", CHAT, Some(&authorized), JSON, "{}", 400, "invalid_request"),
+        ("POST", CHAT, Some(&authorized), JSON, &chat_body, 503, "plugin_unavailable"),
     ];
     for (method, path, credential, kind, body, status, code) in table {
         let mut request = Request::builder().method(method).uri(path).header("host", "localhost");
@@ -94,7 +57,7 @@ async fn every_error_has_the_four_keys_and_a_request_id() {
         assert!(error["param"].is_string() || error["param"].is_null(), "{what}");
         assert_eq!(header(&reply, "x-request-id").unwrap().len(), 36, "{what}");
     }
-    let reply = host.get("/v1/chat/completions").await;
+    let reply = host.get(CHAT).await;
     assert_eq!(header(&reply, "allow"), Some("POST"));
 }
 
@@ -102,7 +65,7 @@ async fn every_error_has_the_four_keys_and_a_request_id() {
 async fn the_request_reaches_the_plugin_as_it_was_sent() {
     let host = TestHost::with_misbehave().await;
     let body = r#"{"zeta":1.50e3,"model":"test/frame","messages":[{"role":"developer","content":[{"type":"text","text":"é"}]}],"max_completion_tokens":null,"unknown":12345678901234567890}"#;
-    let request = host.request(Method::POST, "/v1/chat/completions", Some(body.to_owned()));
+    let request = host.request(Method::POST, CHAT, Some(body.to_owned()));
     let reply = host.send_request(request).await;
     let answer = reply.json();
     let frame = answer["choices"][0]["message"]["content"].as_str().unwrap();
@@ -115,8 +78,7 @@ async fn the_request_reaches_the_plugin_as_it_was_sent() {
 #[tokio::test]
 async fn a_stream_is_events_and_ends_with_done() {
     let host = TestHost::with_misbehave().await;
-    let reply =
-        host.post("/v1/chat/completions", with(chat("test/tools", "hi"), "stream", json!(true))).await;
+    let reply = host.post(CHAT, with(chat("test/tools", "hi"), "stream", json!(true))).await;
     assert_eq!(header(&reply, "content-type"), Some("text/event-stream"));
     assert_eq!(header(&reply, "cache-control"), Some("no-cache"));
     assert_eq!(header(&reply, "x-accel-buffering"), Some("no"));
@@ -134,8 +96,7 @@ async fn a_stream_is_events_and_ends_with_done() {
 #[tokio::test]
 async fn a_stream_that_breaks_ends_with_an_error_and_never_with_done() {
     let host = TestHost::with_misbehave().await;
-    let reply =
-        host.post("/v1/chat/completions", with(chat("test/breaks", "hi"), "stream", json!(true))).await;
+    let reply = host.post(CHAT, with(chat("test/breaks", "hi"), "stream", json!(true))).await;
     assert_eq!(reply.status, 200, "its first chunk was good");
     let events = events(&reply.text);
     let last: Value = serde_json::from_str(events.last().unwrap()).unwrap();
@@ -147,7 +108,7 @@ async fn a_stream_that_breaks_ends_with_an_error_and_never_with_done() {
 async fn a_client_that_leaves_a_stream_cancels_the_work() {
     let host = TestHost::with_misbehave().await;
     let body = with(chat("test/slow", "hi"), "stream", json!(true)).to_string();
-    let request = host.request(Method::POST, "/v1/chat/completions", Some(body));
+    let request = host.request(Method::POST, CHAT, Some(body));
     let response = host.open(request).await;
     assert_eq!((response.status().as_u16(), host.in_flight("misbehave")), (200, 1));
     response.into_body().leave();
@@ -162,17 +123,17 @@ async fn an_error_before_the_first_chunk_is_an_ordinary_status() {
     for (model, status, code) in
         [("test/refuses", 429, "rate_limit_exceeded"), ("test/unauthorized", 502, "plugin_error")]
     {
-        let reply = host.post("/v1/chat/completions", with(chat(model, "hi"), "stream", json!(true))).await;
+        let reply = host.post(CHAT, with(chat(model, "hi"), "stream", json!(true))).await;
         assert_eq!((reply.status.as_u16(), reply.code().as_str()), (status, code), "{}", reply.text);
     }
-    let reply = host.post("/v1/chat/completions", chat("test/refuses", "hi")).await;
+    let reply = host.post(CHAT, chat("test/refuses", "hi")).await;
     assert_eq!(header(&reply, "retry-after"), Some("2"), "1,500 ms are rounded up");
 }
 
 #[tokio::test]
 async fn an_unknown_model_is_404_with_its_parameter() {
     let host = TestHost::with_misbehave().await;
-    let reply = host.post("/v1/chat/completions", chat("nobody/has-this", "hi")).await;
+    let reply = host.post(CHAT, chat("nobody/has-this", "hi")).await;
     assert_eq!((reply.status.as_u16(), reply.code()), (404, "model_not_found".to_owned()));
     assert_eq!(reply.json()["error"]["param"], "model");
     assert_eq!(host.get("/v1/models/nobody/has-this").await.code(), "model_not_found");
@@ -200,7 +161,7 @@ async fn two_plugins_with_one_model_are_told_apart_by_name() {
     for id in ["test/slow", "misbehave/test/slow", "twin/test/slow"] {
         assert!(ids.contains(&id), "{id}: {ids:?}");
     }
-    let reply = host.post("/v1/chat/completions", chat("twin/test/frame", "hi")).await;
+    let reply = host.post(CHAT, chat("twin/test/frame", "hi")).await;
     let answer = reply.json();
     let frame = answer["choices"][0]["message"]["content"].as_str().unwrap();
     assert!(frame.contains("\"model\":\"test/frame\""), "{frame}");
@@ -209,7 +170,7 @@ async fn two_plugins_with_one_model_are_told_apart_by_name() {
 #[tokio::test]
 async fn a_body_over_the_limit_is_413() {
     let host = TestHost::builder().config("limits.body_bytes = 1024").start().await;
-    let reply = host.post("/v1/chat/completions", chat("m", &"x".repeat(2_000))).await;
+    let reply = host.post(CHAT, chat("m", &"x".repeat(2_000))).await;
     assert_eq!((reply.status.as_u16(), reply.code()), (413, "payload_too_large".to_owned()));
 }
 
@@ -217,15 +178,11 @@ async fn a_body_over_the_limit_is_413() {
 async fn a_member_of_the_wrong_type_is_named_and_never_guessed() {
     let host = TestHost::builder().start().await;
     let table = [
-        ("/v1/chat/completions", json!({ "model": 7 }), Some("model")),
-        ("/v1/chat/completions", json!({ "model": "m", "stream": "true" }), Some("stream")),
-        ("/v1/chat/completions", json!({ "model": "m", "stream_options": [true] }), Some("stream_options")),
-        (
-            "/v1/chat/completions",
-            json!({ "model": "m", "stream_options": { "include_usage": 1 } }),
-            Some("stream_options"),
-        ),
-        ("/v1/chat/completions", json!(["m", false, null]), None),
+        (CHAT, json!({ "model": 7 }), Some("model")),
+        (CHAT, json!({ "model": "m", "stream": "true" }), Some("stream")),
+        (CHAT, json!({ "model": "m", "stream_options": [true] }), Some("stream_options")),
+        (CHAT, json!({ "model": "m", "stream_options": { "include_usage": 1 } }), Some("stream_options")),
+        (CHAT, json!(["m", false, null]), None),
         ("/v1/completions", json!({ "model": "m", "prompt": "p", "stream": "true" }), Some("stream")),
         ("/v1/completions", json!({ "model": 7, "prompt": "p" }), Some("model")),
         ("/v1/completions", json!({ "model": "m", "prompt": 7 }), Some("prompt")),
