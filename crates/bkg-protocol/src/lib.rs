@@ -20,12 +20,14 @@ pub mod plugin;
 pub mod raw_json;
 #[cfg(feature = "schema")]
 pub mod schema;
+pub mod scope;
 
 pub use error::{ErrorCode, WireError};
 pub use limits::Limits;
 pub use message::{HostMessage, PluginMessage};
 pub use name::{CapabilityName, InstanceId, NameError, Pattern, PluginName, RequestId};
 pub use raw_json::RawJson;
+pub use scope::{Scope, Scopes};
 
 /// The protocol version that this crate speaks: the value of `register.protocol`.
 pub const PROTOCOL_VERSION: u32 = 1;

@@ -36,6 +36,11 @@ pub enum NameError {
     /// Neither a name nor a name with `*` at its end.
     #[error("`{0}` is not a pattern: use a name, or a prefix that ends in `*` such as `repo.*`")]
     Pattern(String),
+    /// None of the forms of a scope.
+    #[error(
+        "`{0}` is not a scope: use a capability such as `llm.chat`, a family such as `llm.*`, an area such as `plugin:read`, or `admin`"
+    )]
+    Scope(String),
     /// Not a UUID.
     #[error("`{0}` is not an instance id: it is a UUID")]
     Instance(String),
@@ -192,7 +197,7 @@ fn check_pattern(text: &str) -> Result<(), NameError> {
 }
 
 /// What an error message shows of a hostile text: its start, without control characters.
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     text.chars().take(MAX_CAPABILITY_NAME).flat_map(char::escape_debug).collect()
 }
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bkg_protocol::PluginName;
 use bkg_protocol::message::{
-    self, Event, LogLevel, Model, PluginMessage, Publish, Register, Telemetry, Topic, Update,
+    self, AuthChanged, Event, LogLevel, Model, PluginMessage, Publish, Register, Telemetry, Topic, Update,
 };
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -193,6 +193,13 @@ impl Host {
         }
         session.say(&PluginMessage::Publish(Publish { topic, data }));
         true
+    }
+
+    /// Says, as the plugin that answers `auth.*`, that what it said before `changed.generation` no
+    /// longer holds: before it answers the request that made the change. Never dropped while there is
+    /// a session; a host that comes back later asks about everybody again.
+    pub fn auth_changed(&self, changed: AuthChanged) {
+        self.say(&PluginMessage::AuthChanged(changed));
     }
 
     /// Subscribes to the events of a topic. The host reads that, and delivers none yet.

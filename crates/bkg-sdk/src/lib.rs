@@ -41,9 +41,11 @@ pub mod testing;
 mod wire;
 
 pub use bkg_protocol::message::{
-    Caller, Event, HttpRequest, LogLevel, Model, Route, Secret, Tool, UiSlot, Update,
+    AuthChanged, Caller, Event, HttpRequest, LogLevel, Model, Route, Secret, Tool, UiSlot, Update,
 };
-pub use bkg_protocol::{CapabilityName, ErrorCode, NameError, PluginName, RawJson, RequestId, WireError};
+pub use bkg_protocol::{
+    CapabilityName, ErrorCode, NameError, Pattern, PluginName, RawJson, RequestId, Scope, Scopes, WireError,
+};
 pub use call::{Call, CallError, CallStream};
 pub use capability::Capability;
 pub use config::Settings;

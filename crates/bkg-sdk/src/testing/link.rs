@@ -264,7 +264,8 @@ impl State {
             HostEvent::Publish(publish) => self.seen.published.push(publish),
             HostEvent::ConfigApplied(applied) => self.applied.push(applied),
             HostEvent::Dropped(_) => self.seen.dropped += 1,
-            HostEvent::Released { .. } | HostEvent::AuthChanged(_) | HostEvent::Closing => {}
+            HostEvent::AuthChanged(changed) => self.seen.auth_changes.push(changed),
+            HostEvent::Released { .. } | HostEvent::Closing => {}
         }
     }
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bkg_protocol::message::{
-    CancelReason, Event, Health, Log, Publish, Register, Request, Secret, Telemetry,
+    AuthChanged, CancelReason, Event, Health, Log, Publish, Register, Request, Secret, Telemetry,
 };
 use bkg_protocol::{CapabilityName, ErrorCode, Limits, PluginName, RawJson, RequestId, WireError};
 use tokio::sync::{mpsc, oneshot};
@@ -54,6 +54,8 @@ pub struct Seen {
     pub published: Vec<Publish>,
     /// The topics that it wants now.
     pub topics: Vec<String>,
+    /// What it said about credentials that changed.
+    pub auth_changes: Vec<AuthChanged>,
     /// Its answers, also those that nobody waited for.
     pub answers: Vec<(RequestId, Result<RawJson, WireError>)>,
     /// What it asked for, by capability.
