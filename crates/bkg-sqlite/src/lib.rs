@@ -114,15 +114,19 @@ impl Database {
         let closed = || E::from(DatabaseError::Closed);
         let place = Arc::clone(&self.inner.places).acquire_owned().await.map_err(|_| closed())?;
         let (sender, outcome) = oneshot::channel();
-        let work = Work::Awaited(Box::new(move |connection: &Connection| match job(connection) {
-            Ok(value) => Ran::Kept(Box::new(move |committed: Result<(), DatabaseError>| {
-                let _ = sender.send(committed.map(|()| value).map_err(E::from));
-            })),
-            Err(error) => {
-                let _ = sender.send(Err(error));
-                Ran::Undone
+        let run = move |connection: Result<&Connection, DatabaseError>| {
+            match connection.map_err(E::from).and_then(job) {
+                Ok(value) => Ran::Kept(Box::new(move |committed: Result<(), DatabaseError>| {
+                    // Whoever waited may have left.
+                    let _ = sender.send(committed.map(|()| value).map_err(E::from));
+                })),
+                Err(error) => {
+                    let _ = sender.send(Err(error));
+                    Ran::Undone
+                }
             }
-        }));
+        };
+        let work = Work::Awaited(Box::new(run));
         if !self.inner.queue.push(Job { work, place }) {
             return Err(closed());
         }
@@ -185,15 +189,10 @@ impl Database {
         &self,
         job: impl FnOnce(&Connection) -> Result<T, E>,
     ) -> Result<T, E> {
-        loop {
-            if let Ok(_place) = self.inner.reading.try_acquire() {
-                return self.inner.read(job);
-            }
-            if self.inner.reading.is_closed() {
-                return Err(DatabaseError::Closed.into());
-            }
-            std::thread::yield_now();
-        }
+        let closed = || E::from(DatabaseError::Closed);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|_| closed())?;
+        let _place = runtime.block_on(self.inner.reading.acquire()).map_err(|_| closed())?;
+        self.inner.read(job)
     }
 
     /// Ends the writer after what waits, and closes and seals the file. Blocks; a second call does

@@ -26,13 +26,16 @@ pub const POST_WITHIN: Duration = Duration::from_secs(1);
 /// What is left of a job after it ran: to be told how the commit went.
 pub(crate) type Deliver = Box<dyn FnOnce(Result<(), DatabaseError>) + Send>;
 
+/// Work for which somebody waits; it gets the connection, or why there is no transaction.
+pub(crate) type Awaited = Box<dyn FnOnce(Result<&Connection, DatabaseError>) -> Ran + Send>;
+
 /// Work for which nobody waits.
 pub(crate) type Post = Box<dyn FnOnce(&Connection) -> rusqlite::Result<()> + Send>;
 
 /// Something to do with the writing connection.
 pub(crate) enum Work {
-    /// Somebody waits for it.
-    Awaited(Box<dyn FnOnce(&Connection) -> Ran + Send>),
+    /// Somebody waits for it, and is also told where it cannot even begin.
+    Awaited(Awaited),
     /// Nobody does.
     Posted(Post),
 }
@@ -129,21 +132,30 @@ pub(crate) fn start(connection: Connection, queue: Arc<Queue>) -> std::io::Resul
     })
 }
 
-/// Carries a batch out, commits it, and answers; says whether it was committed.
+/// Carries a batch out, commits it, and answers; says whether something was committed.
 fn commit(connection: &Connection, batch: Vec<Job>) -> bool {
-    let begun = connection.execute_batch("BEGIN IMMEDIATE");
-    let mut kept: Vec<Deliver> = Vec::new();
-    if let Err(error) = begun {
-        tracing::warn!(jobs = batch.len(), %error, "no transaction can be begun");
-        // Dropping a job tells whoever waits that it was not carried out.
+    let mut jobs = batch.into_iter();
+    let mut has_committed = false;
+    while jobs.len() > 0 {
+        has_committed |= commit_some(connection, &mut jobs);
+    }
+    has_committed
+}
+
+/// Carries jobs out in one transaction, until none is left or SQLite gives the transaction up: it does
+/// where the disk is full or broken.
+fn commit_some(connection: &Connection, jobs: &mut std::vec::IntoIter<Job>) -> bool {
+    if let Err(error) = connection.execute_batch("BEGIN IMMEDIATE") {
+        refuse(jobs, &error);
         return false;
     }
-    for Job { work, place } in batch {
+    let mut kept: Vec<Deliver> = Vec::new();
+    for Job { work, place } in jobs.by_ref() {
         drop(place);
         match work {
             Work::Awaited(work) => {
                 let ran = in_savepoint(connection, || {
-                    let ran = work(connection);
+                    let ran = work(Ok(connection));
                     let keep = matches!(ran, Ran::Kept(_));
                     (ran, keep)
                 });
@@ -162,7 +174,11 @@ fn commit(connection: &Connection, batch: Vec<Job>) -> bool {
                 }
             }
         }
+        if connection.is_autocommit() {
+            break;
+        }
     }
+    // Where the transaction is gone, this fails, and all that was in it is answered so.
     let committed = connection.execute_batch("COMMIT");
     if committed.is_err() && !connection.is_autocommit() {
         let _ = connection.execute_batch("ROLLBACK");
@@ -174,6 +190,16 @@ fn commit(connection: &Connection, batch: Vec<Job>) -> bool {
         });
     }
     committed.is_ok()
+}
+
+/// Tells whoever waits that there is no transaction.
+fn refuse(jobs: &mut std::vec::IntoIter<Job>, error: &rusqlite::Error) {
+    tracing::warn!(jobs = jobs.len(), %error, "no transaction can be begun");
+    for Job { work, .. } in jobs {
+        if let Work::Awaited(work) = work {
+            work(Err(copy(error)));
+        }
+    }
 }
 
 /// Runs work in a savepoint, and undoes it if it says so or panics.

@@ -16,11 +16,35 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// The disk's; the file is then what it was before. An error of the last step, the directory's sync,
 /// leaves the new content in place, but it may not survive a power cut.
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    write_atomic_with(path, mode, |file| file.write_all(bytes))
+}
+
+/// The same for content that is too long to hold: `write` hands it to the file.
+///
+/// # Errors
+/// As those of [`write_atomic`], or what `write` failed with.
+pub(super) fn write_atomic_with(
+    path: &Path,
+    mode: u32,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
     let directory = parent(path)?;
-    let temporary = write_temporary(path, bytes, mode)?;
-    let moved = temporary.sync().and_then(|()| temporary.move_to(path));
-    moved?;
+    let temporary = write_temporary(path, mode, write)?;
+    temporary.sync().and_then(|()| temporary.move_to(path))?;
     File::open(directory)?.sync_all()
+}
+
+/// Removes a file so that it stays removed after any crash of the machine. One that is not there is no
+/// error.
+///
+/// # Errors
+/// The disk's.
+pub(super) fn remove_durably(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => File::open(parent(path)?)?.sync_all(),
+    }
 }
 
 /// Writes a file so that other processes see the old content or the new one, never a part, even if
@@ -29,7 +53,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 /// # Errors
 /// The disk's; the file is then what it was before.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    write_temporary(path, bytes, mode)?.move_to(path)
+    write_temporary(path, mode, |file| file.write_all(bytes))?.move_to(path)
 }
 
 /// Removes what was not yet renamed when a former host died.
@@ -73,7 +97,11 @@ impl Drop for Temporary {
     }
 }
 
-fn write_temporary(path: &Path, bytes: &[u8], mode: u32) -> io::Result<Temporary> {
+fn write_temporary(
+    path: &Path,
+    mode: u32,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<Temporary> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?.to_string_lossy();
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -82,7 +110,7 @@ fn write_temporary(path: &Path, bytes: &[u8], mode: u32) -> io::Result<Temporary
     let mut temporary = Temporary { path, file, moved: false };
     // The umask may have taken bits away.
     temporary.file.set_permissions(Permissions::from_mode(mode))?;
-    temporary.file.write_all(bytes)?;
+    write(&mut temporary.file)?;
     Ok(temporary)
 }
 

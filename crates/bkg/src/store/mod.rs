@@ -1,16 +1,19 @@
-//! The data directory: one host at a time owns it, and this module alone touches the host's own files
-//! in it.
+//! The data directory: one host at a time owns it, and this module alone touches the host's own files.
 //!
-//! Not what plugins keep in their own directories, and not their logs, which `logs` writes. The
-//! invariants: two hosts never share a directory, a file is either whole or not there, and nobody but
-//! the host's user can read any of it. `app` opens it at start; `supervisor` uses the ledger and the
-//! directories of plugins; `cli` reads root key and ports without owning the directory. All calls
-//! block on the disk.
+//! Not what plugins keep in their own directories, and not their logs. The invariants: two hosts never
+//! share a directory, a file is whole or not there, and nobody but the host's user can read any of it.
+//! `app` opens it; `supervisor` uses the ledger; `cli` reads root key, ports and audit log without
+//! owning the directory. All calls that are not `async` block.
 
 mod atomic;
+mod audit;
+mod database;
+mod initial_password;
 pub mod ledger;
 mod ports;
 mod root_key;
+mod settings;
+mod usage;
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -18,13 +21,24 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use bkg_protocol::PluginName;
+use bkg_sqlite::{DatabaseError, OpenError, rusqlite};
+use uuid::Uuid;
 
 pub use atomic::{replace, write_atomic};
+pub use audit::{
+    Action, Actor, Audit, AuditFile, AuditFilter, AuditRow, EntryKind, Finding, Intent, OpenIntent,
+    Outcome, Verification,
+};
+pub use database::Store;
+#[cfg(test)]
+pub(crate) use database::tests::tamper;
 pub use ledger::{Ledger, LedgerContents, LedgerEntry, LedgeredProcess, UnreadableEntry};
 pub use ports::Ports;
 pub use root_key::RootKey;
+pub use settings::Settings;
+pub use usage::{Usage, UsageFilter, UsageRecord, UsageRow};
 
-/// Why the data directory cannot be used.
+/// Why the data directory, or something in it, cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another host owns the directory.
@@ -56,6 +70,57 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The host's database cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// There are audit entries, but not the key that they were written with.
+    #[error(
+        "`{}` is missing, and the audit log cannot go on without it: restore it from a backup together with `bkg.db`",
+        path.display()
+    )]
+    AuditKeyLost {
+        /// The key's file.
+        path: PathBuf,
+    },
+    /// The audit key is there, but is no key.
+    #[error("`{}` is empty or damaged: restore it from a backup", path.display())]
+    AuditKeyDamaged {
+        /// The key's file.
+        path: PathBuf,
+    },
+    /// The audit key is of another audit log.
+    #[error(
+        "`audit.key` is not the key that the audit log in `{}` was written with: restore both from the same backup",
+        path.display()
+    )]
+    AuditKeyWrong {
+        /// The database.
+        path: PathBuf,
+    },
+    /// Somebody else has changed the audit log's head.
+    #[error(
+        "the audit log in `{}` was changed from outside and cannot go on: `bkg audit verify` says what was done; \
+         restore the database from a backup",
+        path.display()
+    )]
+    AuditBroken {
+        /// The database.
+        path: PathBuf,
+    },
+    /// An outcome for what nobody announced.
+    #[error("the audit log has no intent `{id}` that could be settled")]
+    NoSuchIntent {
+        /// The id that was given.
+        id: Uuid,
+    },
+    /// The disk has no room; the change was not made.
+    #[error(
+        "the disk of the data directory is full, and nothing was changed: free some space and try again"
+    )]
+    Full,
+    /// The host's database failed at something; a change was then not made.
+    #[error(transparent)]
+    Database(DatabaseError),
     /// The disk or the permissions.
     #[error("cannot {action} `{}`: {source}", path.display())]
     Disk {
@@ -73,6 +138,40 @@ impl StoreError {
     fn disk(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Disk { action, path, source }
+    }
+
+    /// Whether something in the data directory was lost, damaged or changed, so that nothing but a
+    /// person with a backup can help: the exit code 6 of the command line.
+    pub fn is_about_damage(&self) -> bool {
+        match self {
+            Self::RootKeyDamaged { .. }
+            | Self::Malformed { .. }
+            | Self::AuditKeyLost { .. }
+            | Self::AuditKeyDamaged { .. }
+            | Self::AuditKeyWrong { .. }
+            | Self::AuditBroken { .. } => true,
+            Self::Open(error) => !matches!(error, OpenError::Disk { .. } | OpenError::Migration { .. }),
+            Self::Locked { .. }
+            | Self::NoSuchIntent { .. }
+            | Self::Full
+            | Self::Database(_)
+            | Self::Disk { .. } => false,
+        }
+    }
+}
+
+impl From<DatabaseError> for StoreError {
+    fn from(error: DatabaseError) -> Self {
+        match error {
+            DatabaseError::Full => Self::Full,
+            other => Self::Database(other),
+        }
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        DatabaseError::from(error).into()
     }
 }
 
@@ -239,6 +338,16 @@ mod tests {
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn a_full_disk_is_told_from_other_failures() {
+        let failure = |code| rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+        assert!(matches!(StoreError::from(failure(rusqlite::ffi::SQLITE_FULL)), StoreError::Full));
+        assert!(matches!(
+            StoreError::from(failure(rusqlite::ffi::SQLITE_CORRUPT)),
+            StoreError::Database(_)
+        ));
     }
 
     #[test]

@@ -1,0 +1,558 @@
+//! What requests used: one row for each, written in batches.
+//!
+//! Rows are kept in memory for up to a second, so a killed host loses that second; nothing else here
+//! is ever lost without being counted. Nobody waits: where the disk does not keep up or is full, rows
+//! are dropped and counted, and requests go on. The invariant: memory and the table are bounded.
+
+mod record;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bkg_protocol::{CapabilityName, PluginName};
+use bkg_sqlite::Database;
+use bkg_sqlite::rusqlite::{self, Connection, params};
+use jiff::Timestamp;
+use tracing::warn;
+
+pub use record::{UsageFilter, UsageRecord};
+
+use super::StoreError;
+
+/// How many rows wait to be written, up to 10 MB: more requests than a host serves in the second that they
+/// wait. What comes beyond that is dropped and counted.
+const MOST_WAITING: usize = 32_768;
+/// How long a row is kept.
+const KEPT_FOR: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// How many rows are kept.
+const MOST_KEPT: i64 = 1_000_000;
+/// How many old rows a batch removes, beyond as many as it adds: what is too much goes in small steps,
+/// so that no other write waits long.
+const REMOVED_AT_ONCE: i64 = 500;
+
+/// The table of requests; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Usage {
+    database: Database,
+    buffer: Arc<Buffer>,
+}
+
+/// What one request used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsageRow {
+    /// The `x-request-id`.
+    pub request_id: Arc<str>,
+    /// When it began.
+    pub at: Timestamp,
+    /// Whose request.
+    pub user: String,
+    /// The id of the API key that was used.
+    pub key_id: Option<Arc<str>>,
+    /// Who answered; `None` if nobody did.
+    pub plugin: Option<PluginName>,
+    /// What was asked for.
+    pub capability: CapabilityName,
+    /// The model that was asked for.
+    pub model: Option<String>,
+    /// How many tokens were read, if the plugin said so.
+    pub prompt_tokens: Option<u64>,
+    /// How many tokens were written, if the plugin said so.
+    pub completion_tokens: Option<u64>,
+    /// Milliseconds until the first byte of a streamed answer.
+    pub first_byte_ms: Option<u32>,
+    /// Milliseconds until the end.
+    pub total_ms: u32,
+    /// Whether the answer was streamed.
+    pub streamed: bool,
+    /// `ok`, or the code of the error.
+    pub outcome: &'static str,
+    /// The HTTP status.
+    pub status: u16,
+}
+
+/// How much is kept, in memory and in the table.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    waiting: usize,
+    kept: i64,
+    kept_for: Duration,
+}
+
+const BOUNDS: Bounds = Bounds { waiting: MOST_WAITING, kept: MOST_KEPT, kept_for: KEPT_FOR };
+
+/// The rows that are on their way to the disk.
+#[derive(Debug)]
+struct Buffer {
+    bounds: Bounds,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    rows: Vec<UsageRow>,
+    /// Whether the database has been given a [`Turn`] that has not begun.
+    has_turn: bool,
+    /// The number of the last row that was written, in a transaction that may yet have failed.
+    newest: i64,
+    dropped: u64,
+}
+
+/// A place in the database's queue. The database may give it up without having used it; then the next row
+/// asks for another.
+struct Turn(Arc<Buffer>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.lock().has_turn = false;
+    }
+}
+
+impl Usage {
+    pub(super) fn new(database: Database) -> Self {
+        Self::with_bounds(database, BOUNDS)
+    }
+
+    fn with_bounds(database: Database, bounds: Bounds) -> Self {
+        Self { database, buffer: Arc::new(Buffer { bounds, waiting: Mutex::default() }) }
+    }
+
+    /// Takes a row, to be written within a second. Never waits.
+    pub fn record(&self, row: UsageRow) {
+        if self.buffer.push(row) {
+            let turn = Turn(Arc::clone(&self.buffer));
+            // A full queue gives the turn back at once: the rows stay, and the next one tries again.
+            self.database.post(move |connection| turn.0.write(connection));
+        }
+    }
+
+    /// How many rows were lost since the start.
+    pub fn dropped(&self) -> u64 {
+        self.buffer.lock().dropped
+    }
+
+    /// The rows that `filter` wants, newest first. Those of the last second may be missing.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn page(&self, filter: UsageFilter) -> Result<Vec<UsageRecord>, StoreError> {
+        self.database.read(move |connection| Ok(record::page(connection, &filter)?)).await
+    }
+
+    /// How many tokens each key has used since a moment, read and written.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn tokens_since(&self, since: Timestamp) -> Result<HashMap<String, u64>, StoreError> {
+        self.database.read(move |connection| Ok(record::tokens_since(connection, since)?)).await
+    }
+
+    /// Writes what waits, now. Blocks; for the stop.
+    ///
+    /// # Errors
+    /// The database's; then it is not written.
+    pub(super) fn flush(&self) -> Result<(), StoreError> {
+        let buffer = Arc::clone(&self.buffer);
+        self.database.write_blocking(move |connection| Ok(buffer.write(connection)?))
+    }
+}
+
+impl Buffer {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a row, or counts it as dropped where there is no room; says whether a turn is needed.
+    fn push(&self, row: UsageRow) -> bool {
+        let mut waiting = self.lock();
+        if waiting.rows.len() >= self.bounds.waiting {
+            waiting.dropped += 1;
+        } else {
+            waiting.rows.push(row);
+        }
+        !std::mem::replace(&mut waiting.has_turn, true)
+    }
+
+    fn lose(&self, rows: u64, reason: &str) {
+        self.lock().dropped += rows;
+        warn!(rows, reason, "what requests used was not written");
+    }
+
+    /// Writes all that waits, in the transaction of `connection`.
+    fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
+        let (rows, expected) = {
+            let mut waiting = self.lock();
+            waiting.has_turn = false;
+            (std::mem::take(&mut waiting.rows), waiting.newest)
+        };
+        let written = self.write_rows(connection, &rows, expected);
+        if let Err(error) = &written {
+            self.lose(rows.len() as u64, &error.to_string());
+        }
+        written
+    }
+
+    fn write_rows(
+        &self,
+        connection: &Connection,
+        rows: &[UsageRow],
+        expected: i64,
+    ) -> rusqlite::Result<()> {
+        // Nobody waited for the rows before; that the last of them is not there tells that the
+        // transaction failed that they were in.
+        let newest = newest(connection)?;
+        if newest < expected {
+            self.lose(expected.abs_diff(newest), "its transaction failed");
+        }
+        self.lock().newest = newest;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let mut insert = connection.prepare_cached(
+            "INSERT INTO usage (at, request_id, user, key_id, plugin, capability, model, prompt_tokens,
+               completion_tokens, first_byte_ms, total_ms, streamed, outcome, status)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+        )?;
+        for row in rows {
+            insert.execute(params![
+                row.at.as_microsecond(),
+                &*row.request_id,
+                row.user,
+                row.key_id.as_deref(),
+                row.plugin.as_ref().map(PluginName::as_str),
+                row.capability.as_str(),
+                row.model,
+                row.prompt_tokens.map(stored),
+                row.completion_tokens.map(stored),
+                row.first_byte_ms,
+                row.total_ms,
+                row.streamed,
+                row.outcome,
+                row.status,
+            ])?;
+        }
+        let newest = connection.last_insert_rowid();
+        self.bounds.remove_old(connection, newest, stored(rows.len() as u64) + REMOVED_AT_ONCE)?;
+        self.lock().newest = newest;
+        Ok(())
+    }
+}
+
+impl Bounds {
+    /// Removes up to `most` rows that are too many, and up to as many that are too old; never the newest,
+    /// by which the next batch sees that this one's transaction did not fail.
+    fn remove_old(&self, connection: &Connection, newest: i64, most: i64) -> rusqlite::Result<()> {
+        connection
+            .prepare_cached(
+                "DELETE FROM usage WHERE id IN (SELECT id FROM usage WHERE id <= ?1 ORDER BY id LIMIT ?2)",
+            )?
+            .execute([newest - self.kept, most])?;
+        let oldest = Timestamp::now().checked_sub(self.kept_for).unwrap_or(Timestamp::MIN);
+        connection
+            .prepare_cached(
+                "DELETE FROM usage WHERE id IN
+                   (SELECT id FROM usage WHERE at < ?1 AND id <> ?2 ORDER BY at LIMIT ?3)",
+            )?
+            .execute([oldest.as_microsecond(), newest, most])?;
+        Ok(())
+    }
+}
+
+/// The highest number of a row; 0 if there is none.
+fn newest(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.prepare_cached("SELECT coalesce(max(id), 0) FROM usage")?.query_row([], |row| row.get(0))
+}
+
+/// SQLite has no greater numbers; nobody has used so many tokens.
+fn stored(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::super::database::tests::TestStore;
+    use super::*;
+
+    fn row(request: &str) -> UsageRow {
+        UsageRow {
+            request_id: Arc::from(request),
+            at: Timestamp::now(),
+            user: "ada".to_owned(),
+            key_id: Some(Arc::from("k_1")),
+            plugin: Some("llmserver".parse().unwrap()),
+            capability: "llm.chat".parse().unwrap(),
+            model: Some("tiny".to_owned()),
+            prompt_tokens: Some(3),
+            completion_tokens: Some(4),
+            first_byte_ms: Some(5),
+            total_ms: 6,
+            streamed: true,
+            outcome: "ok",
+            status: 200,
+        }
+    }
+
+    fn all() -> UsageFilter {
+        UsageFilter { before: None, limit: UsageFilter::MOST, request_id: None, key_id: None }
+    }
+
+    fn page(host: &TestStore, filter: UsageFilter) -> Vec<UsageRecord> {
+        host.wait(host.store.usage.page(filter)).unwrap()
+    }
+
+    fn requests(host: &TestStore, filter: UsageFilter) -> Vec<String> {
+        page(host, filter).into_iter().map(|record| record.request_id).collect()
+    }
+
+    fn count(host: &TestStore) -> i64 {
+        let count = |connection: &Connection| {
+            Ok::<i64, StoreError>(connection.query_row("SELECT count(*) FROM usage", [], |row| row.get(0))?)
+        };
+        host.store.usage.database.read_blocking(count).unwrap()
+    }
+
+    /// The table with other bounds, over the same database.
+    fn bounded(host: &TestStore, waiting: usize, kept: i64) -> Usage {
+        Usage::with_bounds(host.store.usage.database.clone(), Bounds { waiting, kept, ..BOUNDS })
+    }
+
+    #[test]
+    fn a_row_is_read_as_it_was_recorded() {
+        let host = TestStore::new();
+        let recorded = row("r_1");
+        let at = Timestamp::from_microsecond(recorded.at.as_microsecond()).unwrap();
+        host.store.usage.record(recorded);
+        host.store.usage.record(UsageRow {
+            key_id: None,
+            plugin: None,
+            model: None,
+            prompt_tokens: None,
+            completion_tokens: Some(u64::MAX),
+            first_byte_ms: None,
+            streamed: false,
+            outcome: "timeout",
+            status: 504,
+            ..row("r_2")
+        });
+        host.store.usage.flush().unwrap();
+        let records = page(&host, all());
+        let expected = UsageRecord {
+            id: 1,
+            at,
+            request_id: "r_1".to_owned(),
+            user: "ada".to_owned(),
+            key_id: Some("k_1".to_owned()),
+            plugin: Some("llmserver".to_owned()),
+            capability: "llm.chat".to_owned(),
+            model: Some("tiny".to_owned()),
+            prompt_tokens: Some(3),
+            completion_tokens: Some(4),
+            first_byte_ms: Some(5),
+            total_ms: 6,
+            streamed: true,
+            outcome: "ok".to_owned(),
+            status: 200,
+        };
+        assert_eq!(records[1], expected);
+        let other = UsageRecord {
+            id: 2,
+            at: records[0].at,
+            request_id: "r_2".to_owned(),
+            key_id: None,
+            plugin: None,
+            model: None,
+            prompt_tokens: None,
+            completion_tokens: Some(i64::MAX.unsigned_abs()),
+            first_byte_ms: None,
+            streamed: false,
+            outcome: "timeout".to_owned(),
+            status: 504,
+            ..expected
+        };
+        assert_eq!(records[0], other);
+    }
+
+    #[test]
+    fn rows_are_written_in_batches_without_anybody_asking() {
+        let host = TestStore::new();
+        for number in 0..500 {
+            host.store.usage.record(row(&format!("r_{number}")));
+        }
+        // Whatever is written next carries them along.
+        host.note(1);
+        assert_eq!(count(&host), 500);
+        host.store.usage.record(row("last"));
+        while count(&host) < 501 {
+            std::thread::yield_now();
+        }
+        assert_eq!(host.store.usage.dropped(), 0);
+    }
+
+    #[test]
+    fn a_clean_stop_writes_what_waits() {
+        let host = TestStore::new();
+        for number in 0..50 {
+            host.store.usage.record(row(&format!("r_{number}")));
+        }
+        let directory = host.close();
+        assert_eq!(count(&TestStore::open(&directory).unwrap()), 50);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_dropped_and_counted() {
+        let host = TestStore::new();
+        let usage = bounded(&host, 10, MOST_KEPT);
+        let (hold, held) = (std::sync::mpsc::channel::<()>(), std::sync::mpsc::channel::<()>());
+        let (release, begun) = (hold.0, held.1);
+        let database = usage.database.clone();
+        let holding = std::thread::spawn(move || {
+            database.write_blocking(move |_| {
+                held.0.send(()).unwrap();
+                hold.1.recv().unwrap();
+                Ok::<_, StoreError>(())
+            })
+        });
+        begun.recv().unwrap();
+        for number in 0..25 {
+            usage.record(row(&format!("r_{number}")));
+        }
+        assert_eq!(usage.dropped(), 15);
+        release.send(()).unwrap();
+        holding.join().unwrap().unwrap();
+        usage.flush().unwrap();
+        assert_eq!((count(&host), usage.dropped()), (10, 15));
+    }
+
+    #[test]
+    fn what_the_disk_refuses_is_counted_and_later_rows_are_written() {
+        let host = TestStore::new();
+        let usage = &host.store.usage;
+        host.tamper("CREATE TRIGGER full BEFORE INSERT ON usage BEGIN SELECT RAISE(ABORT, 'no room'); END");
+        usage.record(row("r_1"));
+        usage.record(row("r_2"));
+        // Whether the rows meet it in their own turn or in this one is the database's matter.
+        let _ = usage.flush();
+        assert_eq!(usage.dropped(), 2);
+        host.tamper("DROP TRIGGER full");
+        usage.record(row("r_3"));
+        usage.flush().unwrap();
+        assert_eq!((requests(&host, all()), usage.dropped()), (vec!["r_3".to_owned()], 2));
+    }
+
+    #[test]
+    fn a_batch_whose_transaction_failed_is_counted_by_the_next() {
+        let host = TestStore::new();
+        let usage = &host.store.usage;
+        usage.record(row("r_1"));
+        usage.record(row("r_2"));
+        usage.flush().unwrap();
+        host.tamper("DELETE FROM usage");
+        usage.record(row("r_3"));
+        usage.flush().unwrap();
+        assert_eq!(usage.dropped(), 2);
+    }
+
+    #[test]
+    fn a_turn_that_the_database_gave_up_is_asked_for_again() {
+        let host = TestStore::new();
+        let buffer = &host.store.usage.buffer;
+        assert!(buffer.push(row("r_1")));
+        assert!(!buffer.push(row("r_2")));
+        drop(Turn(Arc::clone(buffer)));
+        assert!(buffer.push(row("r_3")));
+        drop(Turn(Arc::clone(buffer)));
+        host.store.usage.record(row("r_4"));
+        host.note(1);
+        assert_eq!(count(&host), 4);
+    }
+
+    #[test]
+    fn the_oldest_rows_go_when_there_are_too_many() {
+        let host = TestStore::new();
+        let usage = bounded(&host, MOST_WAITING, 20);
+        for number in 0..100 {
+            usage.record(row(&format!("r_{number}")));
+        }
+        usage.flush().unwrap();
+        assert_eq!(count(&host), 20);
+        usage.record(row("last"));
+        usage.flush().unwrap();
+        let kept = requests(&host, all());
+        assert_eq!((kept.len(), kept[0].as_str(), kept[19].as_str()), (20, "last", "r_81"));
+    }
+
+    #[test]
+    fn rows_go_after_thirty_days_in_small_steps() {
+        let host = TestStore::new();
+        let usage = &host.store.usage;
+        let days = |days: i64| Timestamp::now() - SignedDuration::from_hours(24 * days);
+        for number in 0..1_500 {
+            usage.buffer.push(UsageRow { at: days(29), ..row(&format!("r_{number}")) });
+        }
+        usage.flush().unwrap();
+        let age = days(31).as_microsecond();
+        host.tamper(&format!("UPDATE usage SET at = {age} WHERE id <= 1400"));
+        let mut before = count(&host);
+        while before > 100 {
+            usage.record(row("new"));
+            usage.flush().unwrap();
+            let after = count(&host);
+            assert!(after <= before && before - after <= REMOVED_AT_ONCE, "{before} to {after}");
+            assert!(after < before, "each batch removes some");
+            before = after;
+            if page(&host, all()).last().unwrap().at > days(30) {
+                break;
+            }
+        }
+        assert_eq!(count(&host), 103);
+    }
+
+    #[test]
+    fn pages_go_by_request_and_key() {
+        let host = TestStore::new();
+        for number in 1..=6 {
+            let key_id = (number % 2 == 0).then(|| Arc::from("k_2"));
+            host.store.usage.record(UsageRow { key_id, ..row(&format!("r_{number}")) });
+        }
+        host.store.usage.flush().unwrap();
+        let key = || Some("k_2".to_owned());
+        assert_eq!(requests(&host, UsageFilter { limit: 2, ..all() }), ["r_6", "r_5"]);
+        assert_eq!(requests(&host, UsageFilter { before: Some(3), ..all() }), ["r_2", "r_1"]);
+        assert_eq!(requests(&host, UsageFilter { key_id: key(), ..all() }), ["r_6", "r_4", "r_2"]);
+        let one = UsageFilter { request_id: Some("r_4".to_owned()), ..all() };
+        assert_eq!(requests(&host, one.clone()), ["r_4"]);
+        assert_eq!(requests(&host, UsageFilter { key_id: key(), ..one.clone() }), ["r_4"]);
+        assert_eq!(requests(&host, UsageFilter { key_id: Some("k_1".to_owned()), ..one }), [""; 0]);
+    }
+
+    #[test]
+    fn tokens_of_each_key_are_summed_since_a_moment() {
+        let host = TestStore::new();
+        let usage = &host.store.usage;
+        let at = |second: i64| Timestamp::from_second(2_000_000_000 + second).unwrap();
+        let used = |key: &str, second, prompt, completion| UsageRow {
+            key_id: Some(Arc::from(key)),
+            at: at(second),
+            prompt_tokens: prompt,
+            completion_tokens: completion,
+            ..row("r")
+        };
+        for row in [
+            used("k_1", 0, Some(1_000), Some(1_000)),
+            used("k_1", 10, Some(1), Some(2)),
+            used("k_1", 20, Some(4), None),
+            used("k_2", 10, None, None),
+            used("k_3", 10, Some(u64::MAX), Some(u64::MAX)),
+            used("k_3", 10, Some(u64::MAX), Some(1)),
+            UsageRow { key_id: None, ..used("k_1", 10, Some(9), Some(9)) },
+        ] {
+            usage.record(row);
+        }
+        usage.flush().unwrap();
+        let sums = host.wait(usage.tokens_since(at(10))).unwrap();
+        let expected = [("k_1", 7), ("k_2", 0), ("k_3", u64::MAX)];
+        assert_eq!(sums, expected.map(|(key, sum)| (key.to_owned(), sum)).into());
+    }
+}
