@@ -195,7 +195,7 @@ fn is_unsafe(character: char) -> bool {
 
 /// The text with such characters escaped, at most `most` bytes of it, and how many bytes of the
 /// original were left out.
-fn printable(text: &str, most: usize) -> (String, usize) {
+pub fn printable(text: &str, most: usize) -> (String, usize) {
     if text.len() <= most && !text.chars().any(is_unsafe) {
         return (text.to_owned(), 0);
     }

@@ -29,7 +29,7 @@ use journal::Journal;
 use queue::Queue;
 
 pub use journal::{Followed, Subscription};
-pub use line::{LogLine, LogStream, MAX_MESSAGE_BYTES, NewLine};
+pub use line::{LogLine, LogStream, MAX_MESSAGE_BYTES, NewLine, printable};
 pub use splitter::{LineSplitter, SplitLine};
 
 /// The bounds of all plugins' logs.

@@ -6,26 +6,35 @@
 use bkg_protocol::InstanceId;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use crate::logs::{LineSplitter, LogStream, NewLine, PluginLog};
+use crate::logs::{LineSplitter, LogStream, NewLine, PluginLog, SplitLine, printable};
 
-/// Reads a pipe to its end.
+/// How much of a last line is kept, in bytes.
+const LAST_WORDS: usize = 500;
+
+/// Reads a pipe to its end, and answers the last line in which something stands.
 pub(super) async fn drain(
     mut pipe: impl AsyncRead + Unpin,
     stream: LogStream,
     log: PluginLog,
     instance: InstanceId,
-) {
+) -> Option<String> {
     let mut splitter = LineSplitter::default();
     let mut buffer = vec![0; 16 << 10];
+    let mut last_line = String::new();
+    let mut take = |line: SplitLine| {
+        if !line.text.trim().is_empty() {
+            last_line = printable(line.text.trim(), LAST_WORDS).0;
+        }
+        log.append(NewLine::raw(stream, line).instance(instance));
+    };
     loop {
         match pipe.read(&mut buffer).await {
             Ok(0) | Err(_) => break,
-            Ok(count) => splitter.push(&buffer[..count], |line| {
-                log.append(NewLine::raw(stream, line).instance(instance));
-            }),
+            Ok(count) => splitter.push(&buffer[..count], &mut take),
         }
         // A flood must not keep the other tasks of this thread from their turn.
         tokio::task::yield_now().await;
     }
-    splitter.finish(|line| log.append(NewLine::raw(stream, line).instance(instance)));
+    splitter.finish(&mut take);
+    (!last_line.is_empty()).then_some(last_line)
 }

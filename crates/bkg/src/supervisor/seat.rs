@@ -15,6 +15,7 @@ use bkg_protocol::message::LogLevel;
 use sha2::{Digest, Sha256};
 use tokio::process::Child;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::warn;
@@ -38,6 +39,8 @@ const RECONNECT_WITHIN: Duration = Duration::from_secs(30);
 /// How long a launch that has not registered keeps its place among those that start: who builds for
 /// minutes must not keep the others waiting.
 const STARTS_FOR: Duration = Duration::from_secs(5);
+/// How long the last line of a launch may take to be read when all its processes are gone.
+const LAST_WORDS_WITHIN: Duration = Duration::from_secs(1);
 /// How long until processes that could not be ended are tried again.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How the names of runtime configurations end; each launch has its own.
@@ -73,6 +76,8 @@ struct Running {
     session: Option<Arc<Session>>,
     /// Why the bus refused its last registration.
     refused: Option<String>,
+    /// Answers the last line that it wrote on standard error, once nobody can write another.
+    last_words: Option<JoinHandle<Option<String>>>,
 }
 
 /// What can happen to a launch.
@@ -118,6 +123,7 @@ struct Spawned {
     process: LaunchProcess,
     child: Child,
     ran_through: Option<PathBuf>,
+    last_words: JoinHandle<Option<String>>,
 }
 
 /// What ending a launch took: how many processes were still there, or why some still are.
@@ -220,6 +226,7 @@ impl Seat {
         running.place = None;
         let registered_at = running.registered_at;
         let refused = running.refused.take();
+        let last_words = running.last_words.take();
         let healthy = registered_at.map_or(Duration::ZERO, |at| at.elapsed());
         match ending {
             Ending::Wanted => match self.stop(running).await {
@@ -237,7 +244,12 @@ impl Seat {
                     (None, Some(refused), _) => {
                         format!("`{entrypoint}` {cause}: its registration was refused: {refused}")
                     }
-                    (None, None, 0) => format!("`{entrypoint}` {cause} before it registered"),
+                    (None, None, 0) => match heard(last_words).await {
+                        Some(words) => {
+                            format!("`{entrypoint}` {cause} before it registered, and said: {words}")
+                        }
+                        None => format!("`{entrypoint}` {cause} before it registered"),
+                    },
                     (None, None, left) => format!(
                         "`{entrypoint}` {cause} before it registered and left {left} processes behind: \
                          it must stay in the foreground"
@@ -413,7 +425,7 @@ impl Seat {
         if launched.is_err() {
             let _ = std::fs::remove_file(&runtime_config);
         }
-        let Spawned { process, child, ran_through } = launched?;
+        let Spawned { process, child, ran_through, last_words } = launched?;
         if let Some(interpreter) = ran_through {
             let entrypoint = self.entrypoint();
             let line = format!(
@@ -435,6 +447,7 @@ impl Seat {
             registered_at: None,
             session: None,
             refused: None,
+            last_words: Some(last_words),
         })
     }
 
@@ -469,13 +482,13 @@ impl Seat {
         launch.spawned(process);
         let log = supervision.logs.plugin(&launch.plugin);
         tokio::spawn(output::drain(stdout, LogStream::Stdout, log.clone(), launch.instance));
-        tokio::spawn(output::drain(stderr, LogStream::Stderr, log, launch.instance));
+        let last_words = tokio::spawn(output::drain(stderr, LogStream::Stderr, log, launch.instance));
         let ledgered = LedgeredProcess { pid: process.pid, start_time: process.start_time };
         if let Err(error) = ledger.complete(&launch.plugin, launch.instance, ledgered) {
             // Still covered: its processes carry the instance in their environment.
             warn!(plugin = %launch.plugin, %error, "the ledger could not be completed");
         }
-        Ok(Spawned { process, child, ran_through })
+        Ok(Spawned { process, child, ran_through, last_words })
     }
 
     fn environment(
@@ -733,4 +746,9 @@ async fn write_runtime_config(path: &Path, entry: &Arc<PluginEntry>) -> Result<(
         .await
         .map_err(not_started)?
         .map_err(|error| NotStarted(format!("its runtime configuration cannot be written: {error}")))
+}
+
+/// What a launch said last on standard error, if it said anything.
+async fn heard(last_words: Option<JoinHandle<Option<String>>>) -> Option<String> {
+    timeout(LAST_WORDS_WITHIN, last_words?).await.ok()?.ok()?
 }

@@ -30,7 +30,10 @@ async fn reason_of(fixture: &str) -> String {
 
 #[tokio::test]
 async fn a_start_script_that_fails_is_said_with_its_code() {
-    assert_eq!(reason_of("fails").await, "`start.sh` exited with code 3 before it registered");
+    assert_eq!(
+        reason_of("fails").await,
+        "`start.sh` exited with code 3 before it registered, and said: cannot start: the flux capacitor is missing"
+    );
 }
 
 #[tokio::test]
