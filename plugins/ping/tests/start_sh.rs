@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 
-const PLUGINS: [&str; 2] = ["ping", "llmserver"];
+const PLUGINS: [&str; 3] = ["apikeys", "ping", "llmserver"];
 
 struct Layout {
     root: TempDir,
@@ -34,7 +34,8 @@ impl Layout {
     fn checkout(plugin: &'static str, age: Duration) -> Self {
         let layout = Self::new(plugin);
         fs::write(layout.root.path().join("Cargo.toml"), "").unwrap();
-        for source in ["crates/bkg-sdk/src/lib.rs", "crates/bkg-protocol/src/lib.rs"] {
+        for name in ["bkg-sdk", "bkg-protocol", "bkg-sqlite"] {
+            let source = format!("crates/{name}/src/lib.rs");
             layout.file(&layout.root.path().join(source), "", age);
         }
         layout.file(&layout.folder().join("src/main.rs"), "", age);

@@ -264,7 +264,10 @@ impl State {
             HostEvent::Publish(publish) => self.seen.published.push(publish),
             HostEvent::ConfigApplied(applied) => self.applied.push(applied),
             HostEvent::Dropped(_) => self.seen.dropped += 1,
-            HostEvent::AuthChanged(changed) => self.seen.auth_changes.push(changed),
+            HostEvent::AuthChanged(changed) => {
+                self.seen.auth_changes.push(changed);
+                self.seen.answers_before_auth_changes.push(self.seen.answers.len());
+            }
             HostEvent::Released { .. } | HostEvent::Closing => {}
         }
     }

@@ -56,6 +56,8 @@ pub struct Seen {
     pub topics: Vec<String>,
     /// What it said about credentials that changed.
     pub auth_changes: Vec<AuthChanged>,
+    /// How many [`Seen::answers`] had come when each of [`Seen::auth_changes`] did.
+    pub answers_before_auth_changes: Vec<usize>,
     /// Its answers, also those that nobody waited for.
     pub answers: Vec<(RequestId, Result<RawJson, WireError>)>,
     /// What it asked for, by capability.

@@ -1,0 +1,112 @@
+//! Everything that the capabilities work with: the database, the secret, the thread for passwords.
+//!
+//! It decides nothing. The invariants: everything is read in one state of the database, and changed
+//! through [`Accounts::change`] alone, which goes on when whoever asked has left.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bkg_sdk::{Host, Settings};
+use bkg_sqlite::rusqlite::Connection;
+use bkg_sqlite::{Database, DatabaseError};
+use tokio_util::task::TaskTracker;
+
+use crate::change::{Announcements, Changed};
+use crate::hasher::Hasher;
+use crate::hmac_key::HmacKey;
+use crate::moment::Moment;
+use crate::opening::{self, OpeningError};
+use crate::payload::OperationId;
+use crate::refusal::Refusal;
+use crate::settings::AccountSettings;
+use crate::uses::Uses;
+use crate::vitals::Vitals;
+
+/// What the capabilities work with.
+#[derive(Debug)]
+pub(crate) struct Accounts {
+    pub(crate) database: Database,
+    pub(crate) hmac_key: HmacKey,
+    pub(crate) hasher: Hasher,
+    pub(crate) settings: Settings<AccountSettings>,
+    pub(crate) uses: Uses,
+    pub(crate) vitals: Vitals,
+    announcements: Arc<Announcements>,
+    changes: TaskTracker,
+}
+
+impl Accounts {
+    /// Opens what lies in the plugin's directory, or makes it at the very first start. Blocks.
+    ///
+    /// # Errors
+    /// What is lost or damaged, and the ways out.
+    pub(crate) fn open(data_dir: &Path) -> Result<Arc<Self>, OpeningError> {
+        let (database, hmac_key) = opening::open(data_dir)?;
+        Ok(Arc::new(Self {
+            database,
+            hmac_key,
+            hasher: Hasher::start().map_err(OpeningError::Thread)?,
+            settings: Settings::default()
+                .check(|offered: Arc<AccountSettings>| async move { offered.check() }),
+            uses: Uses::default(),
+            vitals: Vitals::default(),
+            announcements: Arc::default(),
+            changes: TaskTracker::new(),
+        }))
+    }
+
+    /// Reads one state of the database.
+    ///
+    /// # Errors
+    /// The job's, or the database's.
+    pub(crate) async fn look<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Connection, Moment) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        self.database.read(move |connection| job(connection, Moment::now())).await
+    }
+
+    /// Carries a change out: the job's rows, the next generation and the operation are on disk and
+    /// announced to the host when this answers. Dropping the future does not stop it.
+    ///
+    /// # Errors
+    /// The job's, or the database's; nothing is changed then.
+    pub(crate) async fn change<T: Send + 'static>(
+        self: &Arc<Self>,
+        host: &Host,
+        operation: Option<OperationId>,
+        job: impl FnOnce(&Connection, Moment) -> Result<Changed<T>, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let (accounts, host) = (Arc::clone(self), host.clone());
+        // A task of its own: what is on disk is announced also if the caller leaves meanwhile.
+        let changing = self.changes.spawn(async move {
+            let announcements = Arc::clone(&accounts.announcements);
+            let writing = accounts
+                .database
+                .write(move |connection| announcements.carry_out(connection, operation.as_ref(), job));
+            let written = writing.await?;
+            if let Some(generation) = written.generation {
+                accounts.announcements.announce(generation, &host);
+            }
+            Ok(written.answer)
+        });
+        changing.await.unwrap_or_else(|panic| {
+            tracing::error!(%panic, "a change broke off");
+            Err(DatabaseError::Lost.into())
+        })
+    }
+
+    /// Waits for the changes under way; no more may be begun.
+    pub(crate) async fn finish(&self) {
+        self.changes.close();
+        self.changes.wait().await;
+    }
+
+    /// Ends the threads, and closes and seals the database. Blocks; a second call does nothing.
+    pub(crate) fn close(&self) {
+        self.hasher.stop();
+        if let Err(error) = self.database.close() {
+            tracing::error!(%error, "the database could not be closed; it opens again");
+        }
+    }
+}
