@@ -10,9 +10,10 @@ use bkg_protocol::{ErrorCode, RawJson, WireError};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
-use crate::auth::AuthError;
+use crate::auth::{AuthError, ChangeError, ProviderError};
 use crate::dispatcher::CallError;
 use crate::registry::Failure;
+use crate::store::StoreError;
 
 /// Says whether the host or a plugin failed.
 pub const ERROR_SOURCE: HeaderName = HeaderName::from_static("x-bkg-error-source");
@@ -20,6 +21,9 @@ pub const ERROR_SOURCE: HeaderName = HeaderName::from_static("x-bkg-error-source
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// The longest `retry-after` that is sent: OpenAI's clients ignore longer ones.
 const LONGEST_RETRY: Duration = Duration::from_secs(120);
+
+/// What an auth provider without users says: see `docs/auth-provider.md`.
+const NOT_INITIALISED: &str = "not_initialised";
 
 /// Who failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,9 +158,62 @@ fn openai_code(code: ErrorCode) -> &'static str {
 
 impl From<AuthError> for Problem {
     fn from(error: AuthError) -> Self {
+        let (code, retry_after) = match &error {
+            AuthError::Missing | AuthError::Invalid => (ErrorCode::Unauthorized, None),
+            AuthError::Forbidden { .. } | AuthError::PasswordDue { .. } => (ErrorCode::Forbidden, None),
+            AuthError::Unavailable { .. } => (ErrorCode::PluginUnavailable, Some(Duration::from_secs(1))),
+            AuthError::TooManyRequests { wait, .. } => (ErrorCode::RateLimited, Some(*wait)),
+            AuthError::QuotaUsedUp { wait, .. } => (ErrorCode::QuotaExceeded, Some(*wait)),
+        };
+        Self { retry_after, ..Self::new(code, error.to_string()) }
+    }
+}
+
+impl From<ProviderError> for Problem {
+    fn from(error: ProviderError) -> Self {
+        let message = error.to_string();
+        match error {
+            ProviderError::Unavailable { .. } | ProviderError::Away { .. } => Self {
+                retry_after: Some(Duration::from_secs(1)),
+                ..Self::new(ErrorCode::PluginUnavailable, message)
+            },
+            ProviderError::NotOffered { .. } => Self::new(ErrorCode::NotFound, message),
+            // Unlike other plugins', its word about who may do what is taken as it is.
+            ProviderError::Refused(refusal) => {
+                let code = match refusal.code.as_str() {
+                    NOT_INITIALISED => ErrorCode::PluginUnavailable,
+                    "reused" => ErrorCode::Unauthorized,
+                    code => ErrorCode::parse(code).unwrap_or(ErrorCode::PluginError),
+                };
+                // The provider's own word, where the table has none for it.
+                let own = (refusal.code != code.as_str())
+                    .then(|| RawJson::of(&json!({ "pluginCode": refusal.code })));
+                Self {
+                    source: Source::Plugin,
+                    param: refusal.param,
+                    details: refusal.details.or(own),
+                    retry_after: refusal.retry_after_ms.map(Duration::from_millis),
+                    ..Self::new(code, refusal.message)
+                }
+            }
+        }
+    }
+}
+
+impl From<ChangeError> for Problem {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::Store(error) => error.into(),
+            ChangeError::Provider(error) => error.into(),
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
         let code = match error {
-            AuthError::Missing | AuthError::Invalid => ErrorCode::Unauthorized,
-            AuthError::Forbidden { .. } => ErrorCode::Forbidden,
+            StoreError::Full => ErrorCode::InsufficientStorage,
+            _ => ErrorCode::Internal,
         };
         Self::new(code, error.to_string())
     }
@@ -202,6 +259,7 @@ fn classify(error: &CallError) -> (ErrorCode, Source) {
         CallError::UnknownPlugin { .. } => (ErrorCode::NotFound, Source::Host),
         CallError::NotOffered { .. } => (ErrorCode::NotFound, Source::Host),
         CallError::UnknownModel { .. } => (ErrorCode::ModelNotFound, Source::Host),
+        CallError::OutOfReach { .. } => (ErrorCode::Forbidden, Source::Host),
         CallError::Unavailable { .. } => (ErrorCode::PluginUnavailable, Source::Host),
         CallError::Overloaded { .. } => (ErrorCode::Overloaded, Source::Host),
         CallError::Timeout { .. } => (ErrorCode::Timeout, Source::Plugin),

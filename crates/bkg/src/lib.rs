@@ -1,9 +1,10 @@
 //! The Backplane daemon as a library; the one binary beside it is a page long.
 //!
 //! Modules in dependency order, imports only point right:
-//! `cli → app → gateway admin bus supervisor → web → error → dispatcher auth → registry → logs store
-//! config`. `docs/architecture.md` follows one request through them.
+//! `cli → app → gateway admin accounts → bus supervisor → web → error → auth → dispatcher → registry →
+//! logs store config`. `docs/architecture.md` follows one request through them.
 
+pub mod accounts;
 pub mod admin;
 pub mod app;
 pub mod auth;

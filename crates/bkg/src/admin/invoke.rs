@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Admin;
 use super::plugins::known;
+use crate::auth::scope_of;
 use crate::dispatcher::{Answer, Question, Target};
 use crate::error::Problem;
-use crate::registry::Lineage;
 use crate::web::{Call, members};
 
 #[derive(Debug, Deserialize)]
@@ -40,8 +40,7 @@ pub(super) async fn invoke(admin: Arc<Admin>, call: Call, body: Body) -> Result<
     let body = call.json(body, limits).await?;
     let invocation: Invocation = members(&body)?;
     let capability = capability(invocation.capability.as_deref())?;
-    let scope = record.entry.scopes.get(&capability).map_or(capability.as_str(), String::as_str);
-    call.caller.require(scope)?;
+    call.caller.require(scope_of(record.entry.scopes.get(&capability), &capability))?;
     if capability.is_for_the_host_alone() {
         let message = format!("`{capability}` is asked for by the host only");
         return Err(Problem::new(ErrorCode::Forbidden, message));
@@ -53,15 +52,15 @@ pub(super) async fn invoke(admin: Arc<Admin>, call: Call, body: Body) -> Result<
         payload: invocation.payload,
         streamed_payload: None,
         http: None,
-        lineage: Lineage {
-            caller: Some(call.caller.on_the_wire()),
-            deadline: call.received + wanted.min(limits.request_timeout),
-            chain: Vec::new(),
-            correlation_id: call.request_id(),
-        },
+        lineage: call.lineage(wanted.min(limits.request_timeout)),
     };
-    match admin.dispatcher.ask(question).await?.answer {
-        Answer::Whole(data) => Ok(axum::Json(Outcome { data }).into_response()),
+    let mut meter = admin.metering.begin(&question.lineage, &question.capability, None);
+    meter.answered_by(&record.entry.name);
+    match meter.concluded(call.while_allowed(admin.dispatcher.ask(question)).await)?.answer {
+        Answer::Whole(data) => {
+            meter.read_tokens(&data);
+            Ok(axum::Json(Outcome { data }).into_response())
+        }
         Answer::Stream(_) => unreachable!("no stream was asked for"),
     }
 }

@@ -17,6 +17,7 @@ use serde_json::json;
 
 use super::Admin;
 use super::plugins::known;
+use crate::auth::Caller;
 use crate::error::Problem;
 use crate::logs::{Followed, LogLine, LogPage, Logs, Subscription};
 use crate::web::{Call, KEEP_ALIVE, KEEP_ALIVE_AFTER, event_headers};
@@ -54,7 +55,7 @@ pub(super) async fn read(admin: Arc<Admin>, call: Call, _: Body) -> Result<Respo
             Some(line) => line.seq,
             None => newest(&admin.logs, &wanted.plugin).await,
         };
-        return Ok(follow(&admin, wanted, page, after));
+        return Ok(follow(&admin, call.caller, wanted, page, after));
     }
     let lines: Vec<&LogLine> =
         page.lines.iter().map(|line| &**line).filter(|line| line.level >= wanted.least).collect();
@@ -73,7 +74,7 @@ async fn newest(logs: &Logs, plugin: &PluginName) -> u64 {
     logs.tail(plugin, 1).await.lines.last().map_or(0, |line| line.seq)
 }
 
-fn follow(admin: &Admin, wanted: Wanted, page: LogPage, after: u64) -> Response {
+fn follow(admin: &Admin, caller: Caller, wanted: Wanted, page: LogPage, after: u64) -> Response {
     let mut first = String::new();
     if page.missing > 0 {
         first.push_str(&gap(page.missing));
@@ -84,13 +85,16 @@ fn follow(admin: &Admin, wanted: Wanted, page: LogPage, after: u64) -> Response 
     // An empty page still opens the stream at once.
     first.push_str(KEEP_ALIVE);
     let subscription = admin.logs.subscribe_after(&wanted.plugin, after);
-    let state = (Some(first), subscription, wanted.least, admin.stopping.clone());
-    let events = stream::unfold(state, async |(first, mut subscription, least, stopping)| {
+    let state = (Some(first), subscription, wanted.least, admin.stopping.clone(), caller);
+    let events = stream::unfold(state, async |(first, mut subscription, least, stopping, caller)| {
         let text = match first {
             Some(first) => first,
-            None => stopping.run_until_cancelled(next(&mut subscription, least)).await??,
+            None => tokio::select! {
+                () = caller.revoked() => return None,
+                text = stopping.run_until_cancelled(next(&mut subscription, least)) => text??,
+            },
         };
-        Some((Ok::<_, Infallible>(text), (None, subscription, least, stopping)))
+        Some((Ok::<_, Infallible>(text), (None, subscription, least, stopping, caller)))
     });
     let mut response = Body::from_stream(events).into_response();
     event_headers(response.headers_mut());
@@ -123,7 +127,7 @@ fn resumed_from(call: &Call) -> Option<u64> {
     call.parts.headers.get("last-event-id")?.to_str().ok()?.parse().ok()
 }
 
-fn number(call: &Call, name: &str) -> Result<Option<u64>, Problem> {
+pub(super) fn number(call: &Call, name: &str) -> Result<Option<u64>, Problem> {
     let Some(text) = call.query(name)? else { return Ok(None) };
     text.parse()
         .map(Some)

@@ -1,8 +1,9 @@
-//! The operator's HTTP: plugins and their life, their logs, direct invocation, health.
+//! The operator's HTTP: plugins and their life, their logs, direct invocation, the audit log, health.
 //!
 //! Every figure comes from the registry as it is at that moment; every command is handed to the
 //! supervisor, and the answer says what became of it or that it is under way.
 
+mod audit;
 mod health;
 mod invoke;
 mod logs;
@@ -18,8 +19,9 @@ use crate::config::{Catalogue, HostConfig};
 use crate::dispatcher::Dispatcher;
 use crate::logs::Logs;
 use crate::registry::Registry;
+use crate::store::Audit;
 use crate::supervisor::Supervisor;
-use crate::web::{Access, Routes};
+use crate::web::{Access, Metering, Routes};
 
 /// What the operator's HTTP works with.
 #[derive(Debug)]
@@ -36,6 +38,10 @@ pub struct Admin {
     pub supervisor: Arc<Supervisor>,
     /// The log lines of plugins.
     pub logs: Logs,
+    /// Who did what.
+    pub audit: Audit,
+    /// What requests used.
+    pub metering: Arc<Metering>,
     /// The ports that the host itself listens on: HTTP and shared bus.
     pub ports: (u16, u16),
     /// Fires when the host stops: streams that would never end by themselves end then.
@@ -48,6 +54,7 @@ pub struct Admin {
 pub fn routes(routes: Routes, admin: &Arc<Admin>) -> Routes {
     const READ: Access = Access::Scope("plugin:read");
     const MANAGE: Access = Access::Scope("plugin:manage");
+    const AUDIT: Access = Access::Scope("audit:read");
     routes
         .add(Method::GET, "/health", Access::Public, admin, health::live)
         .add(Method::GET, "/health/ready", Access::Public, admin, health::ready)
@@ -57,6 +64,8 @@ pub fn routes(routes: Routes, admin: &Arc<Admin>) -> Routes {
         .add(Method::POST, "/admin/plugins/{name}/stop", MANAGE, admin, plugins::stop)
         .add(Method::POST, "/admin/plugins/{name}/restart", MANAGE, admin, plugins::restart)
         .add(Method::GET, "/admin/plugins/{name}/logs", READ, admin, logs::read)
+        .add(Method::GET, "/admin/audit", AUDIT, admin, audit::entries)
+        .add(Method::GET, "/admin/requests", AUDIT, admin, audit::requests)
         .add(Method::GET, "/admin/ports", READ, admin, plugins::ports)
         .add(Method::POST, "/api/plugins/{name}/invoke", Access::Capability, admin, invoke::invoke)
 }

@@ -17,7 +17,7 @@ use super::Admin;
 use crate::config::{Discovered, Outcome};
 use crate::error::Problem;
 use crate::registry::{Instance, PluginRecord, State};
-use crate::supervisor::UnknownPlugin;
+use crate::supervisor::{Supervisor, UnknownPlugin};
 use crate::web::Call;
 
 /// The longest that `?wait=` waits.
@@ -99,7 +99,7 @@ pub(super) async fn start(admin: Arc<Admin>, call: Call, _: Body) -> Result<Resp
     let name = call.param("name")?;
     let before = known(&admin, &name)?;
     let wait = wait(&call)?;
-    admin.supervisor.want_up(&name)?;
+    order(&admin, &call, "plugin.start", &name, |supervisor| supervisor.want_up(&name)).await?;
     let was_up = before.status.state == State::Running;
     answer(&admin, wait, &name, move |record| {
         was_up || (came_to_rest(record) && record.status != before.status)
@@ -111,7 +111,7 @@ pub(super) async fn stop(admin: Arc<Admin>, call: Call, _: Body) -> Result<Respo
     let name = call.param("name")?;
     known(&admin, &name)?;
     let wait = wait(&call)?;
-    admin.supervisor.want_down(&name)?;
+    order(&admin, &call, "plugin.stop", &name, |supervisor| supervisor.want_down(&name)).await?;
     answer(&admin, wait, &name, |record| record.status.state == State::Stopped).await
 }
 
@@ -119,8 +119,27 @@ pub(super) async fn restart(admin: Arc<Admin>, call: Call, _: Body) -> Result<Re
     let name = call.param("name")?;
     let before = known(&admin, &name)?;
     let wait = wait(&call)?;
-    admin.supervisor.want_again(&name)?;
+    order(&admin, &call, "plugin.restart", &name, |supervisor| supervisor.want_again(&name)).await?;
     answer(&admin, wait, &name, move |record| came_to_rest(record) && record.status != before.status).await
+}
+
+/// Gives the supervisor an order, with its entry in the audit log before and after.
+async fn order(
+    admin: &Admin,
+    call: &Call,
+    action: &'static str,
+    plugin: &str,
+    give: impl FnOnce(&Supervisor) -> Result<(), UnknownPlugin>,
+) -> Result<(), Problem> {
+    let intent = admin.audit.intend(call.action(action, format!("plugin {plugin}"), json!({}))).await?;
+    match give(&admin.supervisor) {
+        Ok(()) => intent.done(Value::Null).await?,
+        Err(unknown) => {
+            intent.failed(&unknown.to_string()).await?;
+            return Err(unknown.into());
+        }
+    }
+    Ok(())
 }
 
 /// Whether a start has come to its end, good or bad.

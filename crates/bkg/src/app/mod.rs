@@ -9,24 +9,26 @@ mod ports;
 
 use std::sync::Arc;
 
+use bkg_protocol::message::Secret;
 use jiff::Timestamp;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::accounts::{self, Accounts};
 use crate::admin::{self, Admin};
-use crate::auth::Authenticator;
+use crate::auth::{Attendance, Authenticator, Changes, FirstPassword, Provider};
 use crate::bus::Bus;
 use crate::config::{Catalogue, HostConfig, Loaded, Outcome, discover};
 use crate::dispatcher::Dispatcher;
 use crate::gateway::{self, Gateway};
 use crate::logs::{LogSettings, Logs};
-use crate::registry::{PrivateListener, Registry};
-use crate::store::{DataDir, StoreError};
+use crate::registry::{PrivateListener, Registry, State};
+use crate::store::{DataDir, Store, StoreError};
 use crate::supervisor::{Spawner, Supervision, Supervisor, SupervisorError, reap_leftovers};
-use crate::web::{RouteInfo, Routes, Server};
+use crate::web::{Guard, Metering, RouteInfo, Routes, Server};
 
 /// How many listeners of launches may be on their way to the bus; a launch waits for room.
 const LISTENERS_ON_THE_WAY: usize = 16;
@@ -71,7 +73,7 @@ impl AppError {
         match self {
             Self::Store(StoreError::Locked { .. }) => 3,
             Self::PortTaken { .. } => 4,
-            Self::Store(StoreError::RootKeyDamaged { .. } | StoreError::Malformed { .. }) => 6,
+            Self::Store(error) if error.is_about_damage() => 6,
             _ => 1,
         }
     }
@@ -147,10 +149,15 @@ pub struct Host {
     pub dispatcher: Arc<Dispatcher>,
     /// Who starts and stops plugins.
     pub supervisor: Arc<Supervisor>,
+    /// What the host itself keeps.
+    pub store: Store,
+    authenticator: Arc<Authenticator>,
+    changes: Arc<Changes>,
     table: Vec<RouteInfo>,
     ports: (u16, u16),
     server: JoinHandle<()>,
     bus: JoinHandle<()>,
+    attendance: JoinHandle<()>,
     ports_file: JoinHandle<()>,
     stop_server: CancellationToken,
     stop_bus: CancellationToken,
@@ -166,6 +173,7 @@ impl Host {
         let config = Arc::new(config);
         let started_at = Timestamp::now();
         let data = Arc::new(DataDir::open(&config.data_dir)?);
+        let store = open_store(&data).await?;
         let api = listeners::api(config.api_port)?;
         let shared_bus = listeners::bus(config.bus_port)?;
         let ports = (port_of(&api[0])?, port_of(&shared_bus)?);
@@ -187,12 +195,24 @@ impl Host {
         let credit = config.limits.stream_credit;
         let dispatcher = Arc::new(Dispatcher::new(Arc::clone(&registry), config.queue.clone(), credit));
 
+        let provider =
+            Provider::new(config.auth_provider.clone(), Arc::clone(&registry), Arc::clone(&dispatcher));
+        let authenticator = Authenticator::new(data.root_key().clone(), provider.clone());
+        authenticator.restore_tokens(store.usage.tokens_since(start_of_day(started_at)).await?);
+        let changes = Changes::new(provider, store.audit.clone());
+        changes.take_over().await?;
+
+        let metering =
+            Arc::new(Metering { usage: store.usage.clone(), authenticator: Arc::clone(&authenticator) });
+
         let stop_bus = CancellationToken::new();
         let (listeners, private) = mpsc::channel::<PrivateListener>(LISTENERS_ON_THE_WAY);
         let bus = Arc::new(Bus {
             config: Arc::clone(&config),
             registry: Arc::clone(&registry),
             dispatcher: Arc::clone(&dispatcher),
+            authenticator: Arc::clone(&authenticator),
+            metering: Arc::clone(&metering),
             logs: logs.clone(),
         });
         let bus = tokio::spawn(bus.serve(shared_bus, private, stop_bus.clone()));
@@ -207,9 +227,24 @@ impl Host {
             environment: std::env::vars_os().collect(),
         }));
 
+        let attendance = Attendance::new(
+            Arc::clone(&authenticator),
+            Arc::clone(&changes),
+            store.settings.clone(),
+            Arc::clone(&data),
+            first_password(),
+        );
+        let attended = attendance.attended();
+        let attendance = tokio::spawn(attendance.run(stop_bus.clone()));
+
         let stop_server = CancellationToken::new();
-        let authenticator = Arc::new(Authenticator::new(data.root_key().clone()));
-        let gateway = Gateway::new(Arc::clone(&dispatcher), Arc::clone(&registry), config.http.clone());
+        let guard = Guard::new(Arc::clone(&authenticator), &config.allowed_hosts);
+        let gateway = Gateway::new(
+            Arc::clone(&dispatcher),
+            Arc::clone(&registry),
+            config.http.clone(),
+            Arc::clone(&metering),
+        );
         let gateway = Arc::new(gateway);
         let operator = Arc::new(Admin {
             config: Arc::clone(&config),
@@ -218,15 +253,26 @@ impl Host {
             dispatcher: Arc::clone(&dispatcher),
             supervisor: Arc::clone(&supervisor),
             logs: logs.clone(),
+            audit: store.audit.clone(),
+            metering,
             ports,
             stopping: stop_server.clone(),
             started_at,
         });
-        let routes = admin::routes(gateway::routes(Routes::new(authenticator), &gateway), &operator);
+        let accounts = Accounts::new(
+            Arc::clone(&authenticator),
+            Arc::clone(&changes),
+            store.audit.clone(),
+            Arc::clone(&data),
+            &config.http,
+        );
+        let routes = gateway::routes(Routes::new(guard), &gateway);
+        let routes = accounts::routes(admin::routes(routes, &operator), &Arc::new(accounts));
         let table = routes.table().to_vec();
         let server = Server::new(routes.into_router(), config.http.clone(), config.supervisor.drain);
         let server = tokio::spawn(server.run(api, stop_server.clone()));
         // Whoever finds the file may rely on a host that is ready, so it comes last.
+        provider_is_up(&config, &registry, attended).await;
         let ports_file = ports::keep(&data, &registry, ports, started_at).await;
         Ok(Self {
             data,
@@ -236,8 +282,12 @@ impl Host {
             supervisor,
             table,
             ports,
+            store,
+            authenticator,
+            changes,
             server,
             bus,
+            attendance,
             ports_file,
             stop_server,
             stop_bus,
@@ -259,15 +309,21 @@ impl Host {
     pub async fn stop(self) {
         self.stop_server.cancel();
         let _ = self.server.await;
+        self.changes.finish().await;
         self.supervisor.shut_down().await;
         self.stop_bus.cancel();
         let _ = self.bus.await;
+        let _ = self.attendance.await;
+        self.authenticator.finish().await;
         self.ports_file.abort();
         let _ = self.ports_file.await;
-        let (data, logs) = (self.data, self.logs);
+        let (data, logs, store) = (self.data, self.logs, self.store);
         let closing = tokio::task::spawn_blocking(move || {
             if !logs.close() {
                 warn!("the last log lines of plugins could not be written in time");
+            }
+            if let Err(error) = store.close() {
+                warn!(%error, "the host's database could not be closed in order");
             }
             data.remove_ports()
         });
@@ -277,6 +333,45 @@ impl Host {
             Err(problem) => warn!(error = %problem, "the logs could not be closed"),
         }
     }
+}
+
+async fn open_store(data: &Arc<DataDir>) -> Result<Store, StoreError> {
+    let data = Arc::clone(data);
+    let opening = tokio::task::spawn_blocking(move || Store::open(&data));
+    opening.await.expect("opening the store does not panic")
+}
+
+/// The password of the first administrator, if the operator chose one.
+fn first_password() -> FirstPassword {
+    match std::env::var("ADMIN_PASSWORD") {
+        Ok(password) if !password.is_empty() => FirstPassword::Chosen(Secret::new(password)),
+        _ => FirstPassword::Generated,
+    }
+}
+
+fn start_of_day(time: Timestamp) -> Timestamp {
+    let second = time.as_second();
+    Timestamp::from_second(second - second.rem_euclid(24 * 60 * 60)).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// Waits until the auth provider has been attended to, or is not going to come soon: the root key
+/// opens the door in any case.
+async fn provider_is_up(config: &HostConfig, registry: &Registry, mut attended: watch::Receiver<bool>) {
+    let name = config.auth_provider.as_str();
+    let mut was_started = false;
+    let will_not_come = registry.until(|view| {
+        let Some(record) = view.plugin(name) else { return Some("no plugin has this name") };
+        let rests = matches!(record.state(), State::Stopped | State::Failed | State::Backoff);
+        was_started |= !rests || !record.entry.autostart;
+        (rests && was_started).then_some("it does not run")
+    });
+    let why = tokio::select! {
+        biased;
+        _ = attended.wait_for(|attended| *attended) => return,
+        why = will_not_come => why,
+        () = tokio::time::sleep(config.supervisor.register_timeout) => "it takes its time",
+    };
+    warn!(provider = name, why, "credentials cannot be checked yet: only the root key opens anything");
 }
 
 fn port_of(listener: &TcpListener) -> std::io::Result<u16> {

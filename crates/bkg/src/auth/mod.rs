@@ -1,34 +1,66 @@
 //! Who is asking, and what they may do.
 //!
-//! For now one credential is known: the root key, which the host checks itself. The invariant: a
-//! request without a valid credential becomes no [`Caller`], and nothing but a `Caller` has scopes.
+//! The host checks its root key itself and has every other credential checked by the auth provider, a
+//! plugin; `docs/auth-provider.md` is their contract. Not what a route needs: routes declare that. The
+//! invariants: a request without a valid credential becomes no [`Caller`]; only a provider's clear no
+//! makes a credential invalid; what was revoked opens nothing any more.
 
-use std::sync::Arc;
+mod attendance;
+mod caller;
+mod changes;
+mod limits;
+mod provider;
+mod verdicts;
 
-use bkg_protocol::{Pattern, message};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bkg_protocol::message::{AuthChanged, Secret};
+use bkg_protocol::{RawJson, Scope};
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info, warn};
 
 use crate::store::RootKey;
+pub use attendance::{Attendance, FIRST_USER, FirstPassword};
+pub use caller::{Caller, Credential, KeyLimits, Rights};
+pub use changes::{Change, ChangeError, Changes};
+use limits::Consumption;
+pub use provider::{Provider, ProviderError};
+use verdicts::{Digest, Put, Recollection, Verdicts};
+
+/// How long the provider may take to check a credential.
+const CHECK_WITHIN: Duration = Duration::from_secs(5);
+/// How often a credential is asked about whose answers are outdated by the time they arrive.
+const MOST_CHECKS: usize = 20;
+/// How long somebody who holds a caller that may have been revoked goes on while nobody can be asked.
+const SUSPECTED_FOR: Duration = Duration::from_secs(4);
+/// How often what has expired is looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(2);
+/// How long a credential may be, in bytes. Its form belongs to the provider.
+const CREDENTIAL_BYTES: std::ops::RangeInclusive<usize> = 8..=512;
 
 /// Checks credentials.
 #[derive(Debug)]
 pub struct Authenticator {
     root_key: RootKey,
     root: Caller,
+    provider: Provider,
+    verdicts: Verdicts,
+    consumption: Consumption,
+    /// The credentials that are being asked about, so that many requests ask once.
+    asking: Mutex<HashMap<Digest, watch::Receiver<Option<Checked>>>>,
+    tasks: TaskTracker,
 }
 
-/// Who is asking.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller {
-    /// As plugins see it.
-    identity: Arc<message::Caller>,
-    scopes: Scopes,
-}
+type Checked = Result<Caller, AuthError>;
 
-/// A set of permissions.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Scopes(Arc<[Pattern]>);
-
-/// Why a credential opens nothing.
+/// Why a credential does not open what was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
     /// None was sent.
@@ -37,106 +69,248 @@ pub enum AuthError {
     /// It is not a known key.
     #[error("the key is not valid: check it, or make a new one")]
     Invalid,
+    /// Whether it is valid cannot be found out now.
+    #[error("{why}")]
+    Unavailable {
+        /// One sentence on why.
+        why: String,
+    },
     /// The caller lacks a scope.
-    #[error("the scope `{scope}` is needed, and `{user}` does not have it")]
+    #[error("the scope `{scope}` is needed, and {who} does not have it")]
     Forbidden {
         /// What is needed.
         scope: String,
+        /// Who asked, as part of a sentence.
+        who: String,
+    },
+    /// The caller must change the password before anything else.
+    #[error("`{user}` must choose a new password first: `POST /auth/password`")]
+    PasswordDue {
         /// Who asked.
         user: String,
+    },
+    /// The key has made its requests of this minute.
+    #[error("the key may make {most} requests in a minute: wait {} s", wait.as_secs_f64().ceil())]
+    TooManyRequests {
+        /// How many it may make.
+        most: u32,
+        /// How long until the next one.
+        wait: Duration,
+    },
+    /// The key has used its tokens of today.
+    #[error("the key may use {most} tokens in a day, and has: the next day begins at 00:00 UTC")]
+    QuotaUsedUp {
+        /// How many it may use.
+        most: u64,
+        /// How long until tomorrow.
+        wait: Duration,
     },
 }
 
 impl Authenticator {
-    /// Accepts the root key.
-    pub fn new(root_key: RootKey) -> Self {
-        Self { root_key, root: Caller::new("root", ["admin"]) }
+    /// Accepts the root key, and what the provider says is valid.
+    pub fn new(root_key: RootKey, provider: Provider) -> Arc<Self> {
+        Arc::new(Self {
+            root_key,
+            root: Caller::root(),
+            provider,
+            verdicts: Verdicts::default(),
+            consumption: Consumption::default(),
+            asking: Mutex::default(),
+            tasks: TaskTracker::new(),
+        })
     }
 
-    /// Turns the value of an `Authorization` header into a caller.
+    /// Whom a credential belongs to.
     ///
     /// # Errors
-    /// No credential, or one that is not valid.
-    pub fn authenticate(&self, authorization: Option<&[u8]>) -> Result<Caller, AuthError> {
-        let header = authorization.ok_or(AuthError::Missing)?;
-        let key = bearer(header).ok_or(AuthError::Missing)?;
-        let key = std::str::from_utf8(key).map_err(|_| AuthError::Invalid)?;
-        if self.root_key.matches(key) { Ok(self.root.clone()) } else { Err(AuthError::Invalid) }
+    /// It belongs to nobody, that cannot be found out now, or it has been used too much.
+    pub async fn authenticate(self: &Arc<Self>, credential: &str) -> Result<Caller, AuthError> {
+        if credential.starts_with(RootKey::PREFIX) {
+            let matches = self.root_key.matches(credential);
+            return if matches { Ok(self.root.clone()) } else { Err(AuthError::Invalid) };
+        }
+        let caller = self.check(credential).await?;
+        self.consumption.count_request(&caller, Timestamp::now())?;
+        Ok(caller)
     }
-}
 
-/// The credential in a `Bearer` header; the scheme's case does not matter (RFC 9110, section 11.1).
-fn bearer(header: &[u8]) -> Option<&[u8]> {
-    let (scheme, key) = header.split_at_checked(7)?;
-    let key = key.trim_ascii();
-    (scheme.eq_ignore_ascii_case(b"bearer ") && !key.is_empty()).then_some(key)
-}
+    async fn check(self: &Arc<Self>, credential: &str) -> Checked {
+        let is_plain = credential.bytes().all(|byte| byte.is_ascii_graphic());
+        if !is_plain || !CREDENTIAL_BYTES.contains(&credential.len()) {
+            return Err(AuthError::Invalid);
+        }
+        let digest = Digest::of(credential);
+        match self.verdicts.recall(&digest, Instant::now(), Timestamp::now()) {
+            Recollection::Fresh(caller) => Ok(caller),
+            Recollection::Ageing(caller) => {
+                // Nobody waits for this: what is remembered is good until something else is known.
+                let _ = self.ask(digest, credential);
+                Ok(caller)
+            }
+            Recollection::Doubtful(caller) => match self.answer(digest, credential).await {
+                Err(AuthError::Unavailable { .. }) if !caller.is_revoked() => {
+                    self.verdicts.unanswered(&digest, Instant::now());
+                    Ok(caller)
+                }
+                answer => answer,
+            },
+            Recollection::Expired => Err(AuthError::Invalid),
+            Recollection::Nothing => self.answer(digest, credential).await,
+        }
+    }
 
-impl Caller {
-    fn new<'a>(user: &str, scopes: impl IntoIterator<Item = &'a str>) -> Self {
-        let scopes = Scopes::parse(scopes);
-        let identity = message::Caller {
-            user: user.to_owned(),
-            key_id: None,
-            scopes: scopes.0.iter().map(ToString::to_string).collect(),
+    /// Has the provider asked, and waits for an answer that still holds when it is here.
+    async fn answer(self: &Arc<Self>, digest: Digest, credential: &str) -> Checked {
+        for _ in 0..MOST_CHECKS {
+            let mut answer = self.ask(digest, credential);
+            let gone =
+                |_| AuthError::Unavailable { why: "the question was abandoned: try again".to_owned() };
+            let answer = answer.wait_for(Option::is_some).await.map_err(gone)?.clone();
+            let caller = answer.expect("it was waited for")?;
+            // The question may have been somebody else's, put before a change that came since.
+            let recollection = self.verdicts.recall(&digest, Instant::now(), Timestamp::now());
+            if matches!(recollection, Recollection::Fresh(_) | Recollection::Ageing(_)) {
+                return Ok(caller);
+            }
+        }
+        Err(changes_too_fast())
+    }
+
+    /// Has the provider asked by a task of its own, unless it is being asked already: whoever asked
+    /// first may leave while others still wait.
+    fn ask(self: &Arc<Self>, digest: Digest, credential: &str) -> watch::Receiver<Option<Checked>> {
+        let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(answer) = asking.get(&digest) {
+            return answer.clone();
+        }
+        let (sender, answer) = watch::channel(None);
+        asking.insert(digest, answer.clone());
+        drop(asking);
+        let asked = BeingAsked { of: Arc::clone(self), digest };
+        let credential = Secret::new(credential);
+        self.tasks.spawn(async move {
+            let checked = asked.of.ask_provider(digest, &credential).await;
+            drop(asked);
+            sender.send_replace(Some(checked));
+        });
+        answer
+    }
+
+    async fn ask_provider(&self, digest: Digest, credential: &Secret) -> Checked {
+        let payload = RawJson::of(&json!({ "token": credential.reveal() }));
+        for _ in 0..MOST_CHECKS {
+            let put = self.verdicts.put();
+            let answer = self.provider.ask(provider::VALIDATE, payload.clone(), None, None, CHECK_WITHIN);
+            let answer = answer.await.map_err(|error| AuthError::Unavailable { why: error.to_string() })?;
+            if let Some(checked) = self.judge(digest, credential, &answer, put)? {
+                return checked;
+            }
+        }
+        Err(changes_too_fast())
+    }
+
+    /// What the provider's answer means; `None` if it was overtaken by a change.
+    fn judge(
+        &self,
+        digest: Digest,
+        credential: &Secret,
+        answer: &RawJson,
+        put: Put,
+    ) -> Result<Option<Checked>, AuthError> {
+        #[derive(Deserialize)]
+        struct Verdict {
+            active: bool,
+            generation: Option<u64>,
+            reason: Option<String>,
+        }
+        let unreadable = |what: String| {
+            warn!(provider = %self.provider.name(), what, "the answer of `auth.validate` cannot be read");
+            let why = format!("credentials cannot be checked now: the auth provider's answer {what}");
+            AuthError::Unavailable { why }
         };
-        Self { identity: Arc::new(identity), scopes }
-    }
-
-    /// Somebody without a credential, who may do nothing.
-    pub fn nobody() -> Self {
-        Self::new("", [])
-    }
-
-    /// Whether the caller may do what `scope` names.
-    ///
-    /// # Errors
-    /// [`AuthError::Forbidden`] with the scope.
-    pub fn require(&self, scope: &str) -> Result<(), AuthError> {
-        if self.scopes.allow(scope) {
-            return Ok(());
+        let verdict: Verdict =
+            answer.read().map_err(|error| unreadable(format!("does not fit: {error}")))?;
+        if !verdict.active {
+            debug!(reason = verdict.reason.as_deref().unwrap_or("none"), "a credential is not valid");
+            self.verdicts.refute(&digest);
+            return Ok(Some(Err(AuthError::Invalid)));
         }
-        Err(AuthError::Forbidden { scope: scope.to_owned(), user: self.identity.user.clone() })
+        let generation = verdict.generation.ok_or_else(|| unreadable("has no `generation`".to_owned()))?;
+        let active: caller::Active =
+            answer.read().map_err(|error| unreadable(format!("does not fit: {error}")))?;
+        let rights = Rights::from(active);
+        if rights.expires_at.is_some_and(|end| end <= Timestamp::now()) {
+            self.verdicts.refute(&digest);
+            return Ok(Some(Err(AuthError::Invalid)));
+        }
+        let caller = self.verdicts.accept((digest, credential), rights, generation, put, Instant::now());
+        Ok(caller.map(Ok))
     }
 
-    /// The caller as plugins see it.
-    pub fn on_the_wire(&self) -> Arc<message::Caller> {
-        Arc::clone(&self.identity)
-    }
-}
-
-impl Scopes {
-    /// The set of those texts that are scopes; anything else grants nothing.
-    pub fn parse<'a>(scopes: impl IntoIterator<Item = &'a str>) -> Self {
-        Self(scopes.into_iter().filter_map(|scope| scope.parse().ok()).collect())
-    }
-
-    /// Whether `scope` is granted: by name, by a prefix such as `repo.*`, or by `admin`, which
-    /// implies all.
-    pub fn allow(&self, scope: &str) -> bool {
-        self.0.iter().any(|granted| granted.as_str() == "admin" || granted.matches(scope))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_bearer_header_carries_a_key() {
-        assert_eq!(bearer(b"Bearer abc"), Some(&b"abc"[..]));
-        assert_eq!(bearer(b"bEARER  abc "), Some(&b"abc"[..]));
-        for wrong in [&b""[..], b"Bearer", b"Bearer ", b"Basic abc", b"abc", b"Bearerabc"] {
-            assert_eq!(bearer(wrong), None, "{wrong:?}");
+    /// The provider says that something changed. When this returns, nothing that was said before is
+    /// served; whoever holds a caller that was meant is looked after.
+    pub fn changed(self: &Arc<Self>, change: &AuthChanged) {
+        for suspect in self.verdicts.changed(change) {
+            let this = Arc::clone(self);
+            self.tasks.spawn(async move {
+                let asking = this.answer(suspect.digest, suspect.credential.reveal());
+                match timeout(SUSPECTED_FOR, asking).await {
+                    // Whoever lost rights was told when the answer was taken.
+                    Ok(Ok(_) | Err(AuthError::Invalid)) => {}
+                    Ok(Err(error)) => this.give_up(&suspect.caller, &error.to_string()),
+                    Err(_) => this.give_up(&suspect.caller, "the auth provider does not answer"),
+                }
+            });
         }
     }
 
-    #[test]
-    fn admin_implies_all_and_a_prefix_only_its_own() {
-        assert!(Scopes::parse(["admin"]).allow("llm.chat"));
-        assert!(Scopes::parse(["repo.*"]).allow("repo.file.read"));
-        assert!(!Scopes::parse(["repo.*"]).allow("llm.chat"));
-        assert!(!Scopes::parse(["llm.chat"]).allow("admin"));
-        assert!(!Scopes::parse([]).allow("llm.chat"));
+    fn give_up(&self, caller: &Caller, why: &str) {
+        info!(user = caller.user(), why, "open requests end: whether they are still allowed is not known");
+        caller.revoke();
     }
+
+    /// Counts tokens that a request with a key has used.
+    pub fn count_tokens(&self, key_id: &str, tokens: u64) {
+        self.consumption.count_tokens(key_id, tokens, Timestamp::now());
+    }
+
+    /// Starts with the tokens that keys have used today, by key.
+    pub fn restore_tokens(&self, tokens: HashMap<String, u64>) {
+        self.consumption.restore(tokens, Timestamp::now());
+    }
+
+    /// Waits for the questions that are under way; for the stop, when the provider is gone.
+    pub async fn finish(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// The auth provider.
+    pub fn provider(&self) -> &Provider {
+        &self.provider
+    }
+}
+
+/// A credential that is being asked about, until this is dropped.
+struct BeingAsked {
+    of: Arc<Authenticator>,
+    digest: Digest,
+}
+
+impl Drop for BeingAsked {
+    fn drop(&mut self) {
+        self.of.asking.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.digest);
+    }
+}
+
+fn changes_too_fast() -> AuthError {
+    AuthError::Unavailable {
+        why: "credentials change faster than they can be checked: try again".to_owned(),
+    }
+}
+
+/// The scope that a caller needs for a capability: the entry's choice, else the capability's name.
+pub fn scope_of<'a>(chosen: Option<&'a Scope>, capability: &'a bkg_protocol::CapabilityName) -> &'a str {
+    chosen.map_or(capability.as_str(), Scope::as_str)
 }

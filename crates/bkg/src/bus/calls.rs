@@ -9,16 +9,17 @@ use std::time::Duration;
 
 use bkg_protocol::inbound::ChunkRefused;
 use bkg_protocol::message::Request;
-use bkg_protocol::{CapabilityName, ErrorCode, RawJson, RequestId, WireError};
+use bkg_protocol::{CapabilityName, ErrorCode, RawJson, RequestId, Scopes, WireError};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use super::Bus;
-use crate::auth::Scopes;
+use crate::auth::scope_of;
 use crate::config::PluginEntry;
-use crate::dispatcher::{Answer, Item, Question, Stream, Target};
+use crate::dispatcher::{Answer, CallError, Item, Question, Stream, Target};
 use crate::error::wire_error;
-use crate::registry::{Instance, Lineage, Order};
+use crate::registry::{Failure, Instance, Lineage, Order, View};
+use crate::web::Meter;
 
 /// A request that a plugin makes, with what is known about it.
 pub(super) struct PluginCall {
@@ -37,18 +38,17 @@ impl PluginCall {
     /// Has the request answered by whoever offers the capability.
     pub(super) async fn run(self) {
         let id = self.request.request_id.clone();
-        let outcome = match self.ask().await {
-            Ok(Answer::Whole(data)) => Ok(data),
-            Ok(Answer::Stream(stream)) => self.forward(*stream).await,
-            Err(error) => Err(error),
-        };
+        let outcome = self.ask().await;
         // A mailbox that refuses belongs to a plugin that is gone, and nobody waits there.
         let _ = self.instance.mailbox.post(Order::Answer { id, outcome });
     }
 
-    async fn ask(&self) -> Result<Answer, WireError> {
+    async fn ask(&self) -> Result<RawJson, WireError> {
         let lineage = self.lineage()?;
         let request = &self.request;
+        // What a plugin does on its own account is nobody's use.
+        let mut meter =
+            lineage.caller.is_some().then(|| self.bus.metering.begin(&lineage, &request.capability, None));
         let question = Question {
             target: Target::Any,
             capability: request.capability.clone(),
@@ -57,13 +57,33 @@ impl PluginCall {
             http: None,
             lineage,
         };
-        let answered = self.bus.dispatcher.ask(question).await;
-        answered.map(|answered| answered.answer).map_err(|error| wire_error(&error))
+        let outcome = match self.bus.dispatcher.ask(question).await {
+            Ok(answered) => {
+                if let Some(meter) = &mut meter {
+                    meter.answered_by(&answered.plugin);
+                }
+                match answered.answer {
+                    Answer::Whole(data) => Ok(data),
+                    Answer::Stream(stream) => self.forward(*stream, meter.as_mut()).await,
+                }
+            }
+            Err(error) => Err(error),
+        };
+        if let Some(meter) = &mut meter {
+            match &outcome {
+                Ok(data) => {
+                    meter.read_tokens(data);
+                    meter.succeeded();
+                }
+                Err(error) => meter.failed(&error.clone().into()),
+            }
+        }
+        outcome.map_err(|error| wire_error(&error))
     }
 
     /// For whom and until when: inherited, bounded, and refused where a right is missing.
     fn lineage(&self) -> Result<Lineage, WireError> {
-        may_ask(&self.entry, self.parent.as_deref(), &self.request.capability)?;
+        may_ask(&self.entry, self.parent.as_deref(), &self.request.capability, &self.bus.registry.view())?;
         let limits = &self.bus.config.limits;
         let mut chain = self.parent.as_ref().map(|parent| parent.chain.clone()).unwrap_or_default();
         chain.push(self.entry.name.clone());
@@ -77,21 +97,37 @@ impl PluginCall {
             + self.request.timeout_ms.map_or(self.bus.config.http.request_timeout, Duration::from_millis);
         Ok(match &self.parent {
             Some(parent) => Lineage { deadline: parent.deadline.min(own), chain, ..Lineage::clone(parent) },
-            None => Lineage { caller: None, deadline: own, chain, correlation_id: None },
+            None => {
+                Lineage { caller: None, reach: Arc::default(), deadline: own, chain, correlation_id: None }
+            }
         })
     }
 
     /// Passes a stream on as the asking plugin gives credit for it.
-    async fn forward(&self, mut stream: Stream) -> Result<RawJson, WireError> {
+    async fn forward(
+        &self,
+        mut stream: Stream,
+        mut meter: Option<&mut Meter>,
+    ) -> Result<RawJson, CallError> {
+        if let Some(meter) = &mut meter {
+            meter.streams();
+        }
         loop {
             let data = match stream.next().await {
                 Item::Chunk(data) => data,
-                Item::End(outcome) => return outcome.map_err(|error| wire_error(&error)),
+                Item::End(outcome) => return outcome,
             };
+            if let Some(meter) = &mut meter {
+                meter.read_tokens(&data);
+            }
             // Whoever asks and gives no credit keeps a place at the other plugin no longer than anybody.
             match timeout_at(stream.deadline(), self.send(data)).await {
-                Ok(sent) => sent?,
-                Err(_) => return Err(wire_error(&stream.run_out())),
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    let plugin = self.entry.name.clone();
+                    return Err(CallError::Failed { plugin, failure: Failure::Plugin(error) });
+                }
+                Err(_) => return Err(stream.run_out()),
             }
         }
     }
@@ -121,6 +157,7 @@ fn may_ask(
     entry: &PluginEntry,
     parent: Option<&Lineage>,
     capability: &CapabilityName,
+    view: &View,
 ) -> Result<(), WireError> {
     let forbidden = |message: String| Err(WireError::new(ErrorCode::Forbidden, message));
     if capability.is_for_the_host_alone() {
@@ -133,10 +170,14 @@ fn may_ask(
         ));
     }
     if let Some(caller) = parent.and_then(|parent| parent.caller.as_ref()) {
-        let scopes = Scopes::parse(caller.scopes.iter().map(String::as_str));
-        if !scopes.allow(capability.as_str()) {
+        let scopes = Scopes::lenient(caller.scopes.iter().map(String::as_str));
+        // Whichever of them answers: their entries may demand more than the capability's name.
+        let chosen =
+            view.answering(capability.as_str()).iter().map(|record| record.entry.scopes.get(capability));
+        let needed = chosen.map(|chosen| scope_of(chosen, capability)).chain([capability.as_str()]);
+        if let Some(missing) = needed.into_iter().find(|scope| !scopes.grant(scope)) {
             return forbidden(format!(
-                "`{}` may not use `{capability}`, on whose behalf this is asked",
+                "`{}` may not use `{capability}`, on whose behalf this is asked: the scope `{missing}` is needed",
                 caller.user
             ));
         }

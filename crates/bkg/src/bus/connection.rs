@@ -13,7 +13,7 @@ use std::time::Duration;
 use bkg_protocol::exchange::{GivenUp, NotSent, Refusal};
 use bkg_protocol::host::{Acceptance, Close, Contract, HostEvent, HostSession, Overdue};
 use bkg_protocol::inbound::ChunkRefused;
-use bkg_protocol::message::{Condition, Log, LogLevel, Register, Request, Secret, Update};
+use bkg_protocol::message::{AuthChanged, Condition, Log, LogLevel, Register, Request, Secret, Update};
 use bkg_protocol::{ErrorCode, RequestId, WireError};
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::AsyncWriteExt;
@@ -281,14 +281,14 @@ impl Connection {
             }
             HostEvent::MayStream(id) => self.calls.may_stream(&id),
             HostEvent::Update(update) => self.update(*update),
+            HostEvent::AuthChanged(change) => self.auth_changed(&change),
             HostEvent::Dropped(why) => debug!(?why, "a frame of a plugin had no effect"),
             // Nobody listens to topics and nothing pushes settings yet: these frames are read, and
             // have no effect.
             HostEvent::Subscribe(_)
             | HostEvent::Unsubscribe(_)
             | HostEvent::Publish(_)
-            | HostEvent::ConfigApplied(_)
-            | HostEvent::AuthChanged(_) => debug!("a frame of a plugin has no effect in this version"),
+            | HostEvent::ConfigApplied(_) => debug!("a frame of a plugin has no effect in this version"),
             HostEvent::Closing => {}
         }
         self.close_when_drained();
@@ -399,6 +399,17 @@ impl Connection {
             self.bus.registry.update(instance, registration);
         }
         self.session.updated(result);
+    }
+
+    /// Before the next frame is read, and so before the answer to whoever made the change.
+    fn auth_changed(&self, change: &AuthChanged) {
+        let Some(Registered { launch, .. }) = &self.registered else { return };
+        if launch.plugin == self.bus.config.auth_provider {
+            self.bus.authenticator.changed(change);
+        } else {
+            let line = "said `authChanged`, which is for the auth provider alone: it has no effect";
+            self.note(launch, LogLevel::Warn, line.to_owned());
+        }
     }
 
     fn log(&self, log: Log) {

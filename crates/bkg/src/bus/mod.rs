@@ -22,10 +22,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use crate::auth::Authenticator;
 use crate::config::HostConfig;
 use crate::dispatcher::Dispatcher;
 use crate::logs::{Logs, NewLine};
 use crate::registry::{Launch, LaunchEvent, PrivateListener, Registry};
+use crate::web::Metering;
 use connection::Connection;
 use peer::Identity;
 
@@ -44,6 +46,10 @@ pub struct Bus {
     pub registry: Arc<Registry>,
     /// Who carries what plugins ask of each other.
     pub dispatcher: Arc<Dispatcher>,
+    /// Who must know when credentials change.
+    pub authenticator: Arc<Authenticator>,
+    /// Where what plugins ask for on behalf of callers is written down.
+    pub metering: Arc<Metering>,
     /// Where log lines go.
     pub logs: Logs,
 }

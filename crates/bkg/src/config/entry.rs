@@ -13,7 +13,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bkg_protocol::limits::ENVELOPE_ROOM;
-use bkg_protocol::{CapabilityName, Pattern, PluginName};
+use bkg_protocol::{CapabilityName, Pattern, PluginName, Scope};
 use indexmap::IndexMap;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -83,7 +83,7 @@ pub struct PluginEntry {
     pub route_prefix: Option<String>,
     /// Scopes that a caller needs where they differ from the capability's name.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
-    pub scopes: IndexMap<CapabilityName, String>,
+    pub scopes: IndexMap<CapabilityName, Scope>,
     /// How many requests one instance works on at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_concurrency: Option<u32>,
@@ -618,13 +618,14 @@ impl Fields<'_> {
         }
     }
 
-    fn scopes(&mut self) -> Result<IndexMap<CapabilityName, String>, EntryError> {
+    fn scopes(&mut self) -> Result<IndexMap<CapabilityName, Scope>, EntryError> {
         let mut scopes = IndexMap::new();
         for (capability, scope) in self.object("scopes")?.unwrap_or_default() {
             let path = ["scopes", &capability];
             let Value::String(scope) = scope else {
                 return self.refuse(&path, "a scope in quotes", &scope);
             };
+            let scope = scope.parse().map_err(|error| self.wrong(&path, error))?;
             scopes.insert(capability.parse().map_err(|error| self.wrong(&path, error))?, scope);
         }
         Ok(scopes)

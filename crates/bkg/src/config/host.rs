@@ -34,6 +34,8 @@ pub struct HostConfig {
     pub models_dir: PathBuf,
     /// The port of the HTTP listener; 0 takes a free one.
     pub api_port: u16,
+    /// Names besides those of this machine under which browsers may come, in lower case.
+    pub allowed_hosts: Vec<String>,
     /// The port of the shared bus; 0 takes a free one.
     pub bus_port: u16,
     /// Which plugin alone may register what a pattern means; `auth.*` belongs to `auth_provider`.
@@ -402,6 +404,7 @@ impl HostConfig {
             cache_dir: PathBuf::new(),
             models_dir: PathBuf::from("/srv/models"),
             api_port: 43119,
+            allowed_hosts: Vec::new(),
             bus_port: 43121,
             bus_exclusive: BTreeMap::new(),
             auth_provider: "apikeys".parse().expect("the default provider is a plugin name"),

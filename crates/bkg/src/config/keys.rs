@@ -33,6 +33,8 @@ enum Field {
     /// A path that may be left empty, which then means what the key's reason says.
     PathOrEmpty(fn(&mut HostConfig) -> &mut PathBuf),
     Paths(fn(&mut HostConfig) -> &mut Vec<PathBuf>),
+    /// Names of hosts, without ports.
+    Hosts(fn(&mut HostConfig) -> &mut Vec<String>),
     Port(fn(&mut HostConfig) -> &mut u16),
     /// Bytes or a number of things, not below the first value.
     Size(u32, fn(&mut HostConfig) -> &mut usize),
@@ -47,7 +49,7 @@ enum Field {
 }
 
 use Field::{
-    Count, Format, Level, Milliseconds, Order, Owners, Path, PathOrEmpty, Paths, Plugin, Port, Size,
+    Count, Format, Hosts, Level, Milliseconds, Order, Owners, Path, PathOrEmpty, Paths, Plugin, Port, Size,
 };
 
 /// Every key, in the order of `config/bkg.toml`; the keys of one section stand together.
@@ -65,6 +67,7 @@ pub(super) static KEYS: &[Key] = &[
 
     key("api.port", "The loopback port of the HTTP surface; 0 takes a free one.", Port(|c| &mut c.api_port))
         .environment("BKG_API_PORT").flag("--api-port"),
+    key("api.allowed_hosts", "Names besides `localhost` under which browsers may reach the HTTP surface, without ports.", Hosts(|c| &mut c.allowed_hosts)),
 
     key("auth.provider", "The plugin that alone answers `auth.*`.", Plugin(|c| &mut c.auth_provider)),
 
@@ -150,6 +153,16 @@ impl Key {
                 }
                 _ => return refuse("a list of paths such as `[\"/srv/plugins\"]`"),
             },
+            Hosts(field) => match texts(value) {
+                Some(hosts) if hosts.iter().all(|host| is_host(host)) => {
+                    *field(config) = hosts.into_iter().map(str::to_ascii_lowercase).collect();
+                }
+                _ => {
+                    return refuse(
+                        "a list of names such as `[\"bkg.example.org\"]`, without `http://` and ports",
+                    );
+                }
+            },
             Port(field) => *field(config) = number(value, 0, u16::MAX.into())? as u16,
             Size(least, field) => *field(config) = number(value, least.into(), u32::MAX.into())? as usize,
             Count(field) => *field(config) = number(value, 1, u32::MAX.into())? as u32,
@@ -207,6 +220,7 @@ impl Key {
         match self.field {
             Path(field) | PathOrEmpty(field) => path(field(config)),
             Paths(field) => Value::Array(field(config).iter().map(path).collect()),
+            Hosts(field) => Value::Array(field(config).iter().map(|host| host.as_str().into()).collect()),
             Port(field) => Value::from(i64::from(*field(config))),
             Size(_, field) => Value::from(*field(config) as i64),
             Count(field) => Value::from(i64::from(*field(config))),
@@ -249,11 +263,18 @@ impl Key {
                 Ok(port) => Ok(Value::from(i64::from(port))),
                 Err(_) => Err(number_wanted(0, u16::MAX.into(), text)),
             },
-            Size(..) | Count(_) | Milliseconds(..) | Owners(_) | Order(_) => {
+            Hosts(_) | Size(..) | Count(_) | Milliseconds(..) | Owners(_) | Order(_) => {
                 unreachable!("`{}` has no environment variable", self.name)
             }
         }
     }
+}
+
+/// Whether a text can be the host of a URL: a name, or an address, an IPv6 one without brackets.
+fn is_host(text: &str) -> bool {
+    let is_name =
+        text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
+    !text.is_empty() && text.len() <= 253 && (is_name || text.parse::<std::net::Ipv6Addr>().is_ok())
 }
 
 /// A year: a longer wait is a mistake in the units.

@@ -111,6 +111,12 @@ pub enum CallError {
         /// What it was wanted for.
         capability: CapabilityName,
     },
+    /// The caller's key was narrowed to other plugins or models.
+    #[error("the key may not be used for {what}")]
+    OutOfReach {
+        /// What it may not be used for.
+        what: String,
+    },
     /// No ready instance.
     #[error("`{capability}` is not available: {why}")]
     Unavailable {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bkg_protocol::message::Condition;
+use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
 use super::{CallError, Dispatcher, NOBODY_OFFERS_IT, Question, Target, unavailable_because};
@@ -16,11 +17,38 @@ pub(super) struct Picked {
     pub(super) slot: Slot,
 }
 
+/// Whether the caller's credential reaches the plugin, and the model if one is asked for.
+fn check_reach(record: &PluginRecord, question: &Question) -> Result<(), CallError> {
+    #[derive(Deserialize)]
+    struct ForModel {
+        model: Option<String>,
+    }
+    let (reach, plugin) = (&question.lineage.reach, &record.entry.name);
+    let refuse = |what: String| Err(CallError::OutOfReach { what });
+    if !reach.has_plugin(plugin) {
+        return refuse(format!("the plugin `{plugin}`"));
+    }
+    let has_models = || {
+        // Also a plugin that lists none has one, under its own name.
+        question.capability.as_str().starts_with("llm.")
+            || record.offered.iter().any(|model| model.capability == question.capability)
+    };
+    if reach.models.is_none() || !has_models() {
+        return Ok(());
+    }
+    match question.payload.read::<ForModel>() {
+        Ok(ForModel { model: Some(model) }) if reach.has_model(plugin, &model) => Ok(()),
+        Ok(ForModel { model: Some(model) }) => refuse(format!("the model `{model}`")),
+        _ => refuse(format!("`{}` without a model that it names", question.capability)),
+    }
+}
+
 impl Dispatcher {
     /// A place at an instance that answers, as soon as there is one.
     pub(super) async fn acquire(&self, question: &Question) -> Result<Picked, CallError> {
         let bytes = question.payload.as_str().len();
         let record = self.choose_plugin(question)?;
+        check_reach(&record, question)?;
         if !record.capacity.has_line(&question.capability)
             && let Some(picked) = pick_instance(&record, question.capability.as_str(), bytes)
         {
@@ -43,7 +71,12 @@ impl Dispatcher {
             }
             Target::Any => {
                 let answering = view.answering(capability);
-                let ready = answering.iter().find(|record| record.answers(capability));
+                let reach = &question.lineage.reach;
+                let mut ready = answering.iter().filter(|record| record.answers(capability));
+                let first = ready.next();
+                let reached =
+                    first.into_iter().chain(ready).find(|record| reach.has_plugin(&record.entry.name));
+                let ready = reached.or(first);
                 ready.map(Arc::clone).ok_or_else(|| CallError::Unavailable {
                     capability: question.capability.clone(),
                     plugin: None,

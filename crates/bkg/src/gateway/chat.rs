@@ -12,9 +12,9 @@ use serde_json::{Map, Value, json};
 
 use super::sse::{self, Rewrite};
 use super::{Gateway, with_member};
-use crate::dispatcher::{Answer, Question};
+use crate::dispatcher::Answer;
 use crate::error::Problem;
-use crate::web::{Call, members};
+use crate::web::{Call, Meter, members};
 
 /// What a request says of its own answer.
 #[derive(Debug)]
@@ -49,11 +49,16 @@ impl Wanted {
 pub(super) async fn create(gateway: Arc<Gateway>, call: Call, body: Body) -> Result<Response, Problem> {
     let body = call.json(body, &gateway.limits).await?;
     let wanted = Wanted::read(&body)?;
-    Ok(match ask(&gateway, &call, &wanted, body).await? {
-        Answer::Stream(source) => sse::response(*source, ChatChunks { wants_usage: wanted.usage }),
-        Answer::Whole(data) if wanted.stream => sse::whole(chunks_of(&data, wanted.usage)?),
-        Answer::Whole(data) => json_response(completion(data)?),
-    })
+    let (answer, mut meter) = ask(&gateway, &call, &wanted, body).await?;
+    match answer {
+        Answer::Stream(source) => {
+            Ok(sse::response(*source, ChatChunks { wants_usage: wanted.usage }, call.caller, meter))
+        }
+        Answer::Whole(data) if wanted.stream => {
+            meter.concluded(chunks_of(&data, wanted.usage).map(sse::whole))
+        }
+        Answer::Whole(data) => meter.concluded(completion(data).map(json_response)),
+    }
 }
 
 /// Asks the plugin that serves the model, with a stream where the caller takes one.
@@ -62,24 +67,16 @@ pub(super) async fn ask(
     call: &Call,
     wanted: &Wanted,
     body: RawJson,
-) -> Result<Answer, Problem> {
-    let capability = gateway.chat.clone();
-    let (target, payload) = gateway.route(&capability, wanted.model.as_deref(), body)?;
+) -> Result<(Answer, Meter), Problem> {
     // The host counts tokens by the usage chunk, so it always asks for one.
-    let streamed_payload = match (wanted.stream, wanted.usage) {
-        (false, _) => None,
-        (true, true) => Some(payload.clone()),
-        (true, false) => Some(with_member(&payload, "stream_options", &json!({ "include_usage": true }))?),
+    let streamed = |payload: &RawJson| match (wanted.stream, wanted.usage) {
+        (false, _) => Ok(None),
+        (true, true) => Ok(Some(payload.clone())),
+        (true, false) => {
+            with_member(payload, "stream_options", &json!({ "include_usage": true })).map(Some)
+        }
     };
-    let question = Question {
-        target,
-        capability,
-        payload,
-        streamed_payload,
-        http: None,
-        lineage: gateway.lineage(call),
-    };
-    Ok(gateway.dispatcher.ask(question).await?.answer)
+    gateway.ask(call, &gateway.chat, wanted.model.as_deref(), body, streamed).await
 }
 
 /// The answer, if it can be a completion at all: a client would read `null` as one without choices.

@@ -29,15 +29,23 @@ pub(super) async fn create(gateway: Arc<Gateway>, call: Call, body: Body) -> Res
     let wanted = chat::Wanted::read(&body)?;
     let payload = RawJson::of(&as_chat(members(&body)?)?);
     let mut chunks = TextChunks { wants_usage: wanted.usage };
-    Ok(match chat::ask(&gateway, &call, &wanted, payload).await? {
-        Answer::Stream(source) => sse::response(*source, chunks),
+    let (answer, mut meter) = chat::ask(&gateway, &call, &wanted, payload).await?;
+    match answer {
+        Answer::Stream(source) => Ok(sse::response(*source, chunks, call.caller, meter)),
         Answer::Whole(data) if wanted.stream => {
-            let whole = chat::chunks_of(&data, wanted.usage)?.into_iter();
-            let texts = whole.filter_map(|chunk| chunks.chunk(chunk).transpose());
-            sse::whole(texts.collect::<Result<Vec<_>, _>>()?)
+            let texts = chat::chunks_of(&data, wanted.usage).and_then(|whole| {
+                whole
+                    .into_iter()
+                    .filter_map(|chunk| chunks.chunk(chunk).transpose())
+                    .collect::<Result<Vec<_>, _>>()
+            });
+            meter.concluded(texts.map(sse::whole))
         }
-        Answer::Whole(data) => chat::json_response(as_text(&data).ok_or_else(no_choices)?.completion),
-    })
+        Answer::Whole(data) => {
+            let text = as_text(&data).ok_or_else(no_choices);
+            meter.concluded(text.map(|text| chat::json_response(text.completion)))
+        }
+    }
 }
 
 /// The request as a chat: its prompt is the one user message.

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::Gateway;
 use super::chat::json_response;
-use crate::dispatcher::{Answer, Question};
+use crate::dispatcher::Answer;
 use crate::error::Problem;
 use crate::web::{Call, members};
 
@@ -73,14 +73,13 @@ pub(super) async fn create(gateway: Arc<Gateway>, call: Call, body: Body) -> Res
             "`input` must be a text, a list of texts, a token list or a list of token lists, not empty";
         return Err(Problem::invalid(message).param("input"));
     }
-    let capability = gateway.embed.clone();
-    let (target, payload) = gateway.route(&capability, request.model.as_deref(), body)?;
-    let lineage = gateway.lineage(&call);
-    let question = Question { target, capability, payload, streamed_payload: None, http: None, lineage };
-    match gateway.dispatcher.ask(question).await?.answer {
-        Answer::Whole(data) => encode(&data, encoding).map(json_response),
+    let model = request.model.as_deref();
+    let (answer, mut meter) = gateway.ask(&call, &gateway.embed, model, body, |_| Ok(None)).await?;
+    let encoded = match answer {
+        Answer::Whole(data) => encode(&data, encoding),
         Answer::Stream(_) => Err(no_embedding("it is a stream")),
-    }
+    };
+    meter.concluded(encoded.map(json_response))
 }
 
 /// The plugin's answer as an OpenAI client reads it.

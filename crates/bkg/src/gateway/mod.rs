@@ -15,11 +15,12 @@ use bkg_protocol::{CapabilityName, RawJson};
 use http::Method;
 use serde_json::value::RawValue;
 
+use crate::auth::Caller;
 use crate::config::HttpLimits;
-use crate::dispatcher::{Dispatcher, Target};
+use crate::dispatcher::{Answer, Dispatcher, Question, Target};
 use crate::error::Problem;
-use crate::registry::{Lineage, Registry};
-use crate::web::{Access, Call, Routes};
+use crate::registry::{ModelOwner, Registry};
+use crate::web::{Access, Call, Meter, Metering, Routes};
 
 /// What the gateway works with.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub struct Gateway {
     pub registry: Arc<Registry>,
     /// Bounds of requests.
     pub limits: HttpLimits,
+    /// Where what requests used is written down.
+    pub metering: Arc<Metering>,
     chat: CapabilityName,
     embed: CapabilityName,
 }
@@ -46,25 +49,68 @@ pub fn routes(routes: Routes, gateway: &Arc<Gateway>) -> Routes {
 
 impl Gateway {
     /// A gateway that keeps these bounds.
-    pub fn new(dispatcher: Arc<Dispatcher>, registry: Arc<Registry>, limits: HttpLimits) -> Self {
+    pub fn new(
+        dispatcher: Arc<Dispatcher>,
+        registry: Arc<Registry>,
+        limits: HttpLimits,
+        metering: Arc<Metering>,
+    ) -> Self {
         let capability = |name: &str| name.parse().expect("the gateway's capability names are valid");
-        Self { dispatcher, registry, limits, chat: capability("llm.chat"), embed: capability("llm.embed") }
+        let (chat, embed) = (capability("llm.chat"), capability("llm.embed"));
+        Self { dispatcher, registry, limits, metering, chat, embed }
     }
 
-    /// For whom this request is made, and until when.
-    fn lineage(&self, call: &Call) -> Lineage {
-        Lineage {
-            caller: Some(call.caller.on_the_wire()),
-            deadline: call.received + self.limits.request_timeout,
-            chain: Vec::new(),
-            correlation_id: call.request_id(),
+    /// Whether the caller may use a model: its scopes are enough for the capability and for what the
+    /// plugin's entry demands besides, and its key reaches that far.
+    fn may_use(&self, caller: &Caller, owner: &ModelOwner) -> bool {
+        let capability = &owner.model.capability;
+        let record = self.registry.plugin(owner.plugin.as_str());
+        let chosen = record.as_ref().and_then(|record| record.entry.scopes.get(capability));
+        let reach = &caller.rights().reach;
+        caller.require(capability.as_str()).is_ok()
+            && chosen.is_none_or(|scope| caller.require(scope.as_str()).is_ok())
+            && reach.has_plugin(&owner.plugin)
+            && reach.has_model(&owner.plugin, &owner.model.id)
+    }
+
+    /// Has the plugin that serves the model answer, for as long as the caller may ask, and measures it.
+    /// `streamed` makes the payload of a request whose answer is to be streamed.
+    async fn ask(
+        &self,
+        call: &Call,
+        capability: &CapabilityName,
+        model: Option<&str>,
+        body: RawJson,
+        streamed: impl FnOnce(&RawJson) -> Result<Option<RawJson>, Problem>,
+    ) -> Result<(Answer, Meter), Problem> {
+        let lineage = call.lineage(self.limits.request_timeout);
+        let mut meter = self.metering.begin(&lineage, capability, model);
+        let asking = async {
+            let (target, payload) = self.route(&call.caller, capability, model, body)?;
+            let question = Question {
+                target,
+                capability: capability.clone(),
+                streamed_payload: streamed(&payload)?,
+                payload,
+                http: None,
+                lineage,
+            };
+            call.while_allowed(self.dispatcher.ask(question)).await
+        };
+        let answered = asking.await.inspect_err(|problem| meter.failed(problem))?;
+        meter.answered_by(&answered.plugin);
+        match &answered.answer {
+            Answer::Stream(_) => meter.streams(),
+            Answer::Whole(data) => meter.read_tokens(data),
         }
+        Ok((answered.answer, meter))
     }
 
     /// Who serves the model that a request names, and what the request becomes for that plugin: a
     /// model that was named as `plugin/id` is known to its plugin as `id`.
     fn route(
         &self,
+        caller: &Caller,
         capability: &CapabilityName,
         model: Option<&str>,
         body: RawJson,
@@ -75,6 +121,9 @@ impl Gateway {
             );
         };
         let owner = self.dispatcher.owner_of(capability, model)?;
+        if !self.may_use(caller, &owner) {
+            return Err(models::no_such_model(model));
+        }
         let body =
             if owner.model.id == model { body } else { with_member(&body, "model", &owner.model.id)? };
         Ok((Target::Plugin(owner.plugin.clone()), body))

@@ -28,20 +28,23 @@ pub(super) async fn list(gateway: Arc<Gateway>, call: Call, _: Body) -> Result<R
 
 pub(super) async fn retrieve(gateway: Arc<Gateway>, call: Call, _: Body) -> Result<Response, Problem> {
     let id = call.param("id")?;
-    let model = usable(&gateway, &call).into_iter().find(|model| model.id == id).ok_or_else(|| {
-        let message = format!(
-            "the model `{id}` does not exist, or is not available now: `/v1/models` lists those that are"
-        );
-        Problem::new(ErrorCode::ModelNotFound, message).param("model")
-    })?;
-    Ok(axum::Json(model).into_response())
+    let model = usable(&gateway, &call).into_iter().find(|model| model.id == id);
+    Ok(axum::Json(model.ok_or_else(|| no_such_model(&id))?).into_response())
+}
+
+/// There is no such model for this caller; whether there is one for others is not told.
+pub(super) fn no_such_model(id: &str) -> Problem {
+    let message = format!(
+        "the model `{id}` does not exist, is not available now, or may not be used with this key: `/v1/models` lists those that may"
+    );
+    Problem::new(ErrorCode::ModelNotFound, message).param("model")
 }
 
 /// The models that the caller may use and that a plugin serves at this moment.
 fn usable(gateway: &Gateway, call: &Call) -> Vec<Model> {
     let view = gateway.registry.view();
     view.models()
-        .filter(|(_, owner)| call.caller.require(owner.model.capability.as_str()).is_ok())
+        .filter(|(_, owner)| gateway.may_use(&call.caller, owner))
         .filter_map(|(id, owner)| {
             let created = serving_since(&view, &owner.plugin, owner)?;
             let owned_by = owner.model.owned_by.clone().unwrap_or_else(|| owner.plugin.to_string());

@@ -11,9 +11,10 @@ use bkg_protocol::RawJson;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::stream;
 
+use crate::auth::{AuthError, Caller};
 use crate::dispatcher::{Item, Stream};
 use crate::error::{Dialect, Problem};
-use crate::web::{KEEP_ALIVE, KEEP_ALIVE_AFTER, event_headers};
+use crate::web::{KEEP_ALIVE, KEEP_ALIVE_AFTER, Meter, event_headers};
 
 /// How much is written at once where chunks come faster than the client reads: one write costs more
 /// than the chunk itself.
@@ -28,12 +29,15 @@ pub(super) trait Rewrite: Send + 'static {
 struct Events<R> {
     source: Stream,
     rewrite: R,
+    /// On whose behalf; the stream ends when that is no longer allowed.
+    caller: Caller,
+    meter: Meter,
     over: bool,
 }
 
 /// The response that carries a stream; its first part is there already.
-pub(super) fn response(source: Stream, rewrite: impl Rewrite) -> Response {
-    let events = Events { source, rewrite, over: false };
+pub(super) fn response(source: Stream, rewrite: impl Rewrite, caller: Caller, meter: Meter) -> Response {
+    let events = Events { source, rewrite, caller, meter, over: false };
     let body = stream::unfold(events, async |mut events: Events<_>| {
         let bytes = events.next().await?;
         Some((Ok::<_, Infallible>(bytes), events))
@@ -62,9 +66,15 @@ impl<R: Rewrite> Events<R> {
             return None;
         }
         let mut bytes = BytesMut::new();
-        match tokio::time::timeout(KEEP_ALIVE_AFTER, self.source.next()).await {
-            Err(_) => bytes.put_slice(KEEP_ALIVE.as_bytes()),
-            Ok(item) => self.write(&mut bytes, item),
+        let item = tokio::select! {
+            biased;
+            () = self.caller.revoked() => Err(AuthError::Invalid),
+            item = tokio::time::timeout(KEEP_ALIVE_AFTER, self.source.next()) => Ok(item),
+        };
+        match item {
+            Err(refused) => self.fail(&mut bytes, &refused.into()),
+            Ok(Err(_)) => bytes.put_slice(KEEP_ALIVE.as_bytes()),
+            Ok(Ok(item)) => self.write(&mut bytes, item),
         }
         while !self.over && bytes.len() < BATCH {
             let Some(item) = self.source.try_next() else { break };
@@ -79,13 +89,17 @@ impl<R: Rewrite> Events<R> {
 
     fn write(&mut self, bytes: &mut BytesMut, item: Item) {
         match item {
-            Item::Chunk(data) => match self.rewrite.chunk(data) {
-                Ok(Some(data)) => write_event(bytes, data.as_str()),
-                Ok(None) => {}
-                Err(problem) => self.fail(bytes, &problem),
-            },
+            Item::Chunk(data) => {
+                self.meter.read_tokens(&data);
+                match self.rewrite.chunk(data) {
+                    Ok(Some(data)) => write_event(bytes, data.as_str()),
+                    Ok(None) => {}
+                    Err(problem) => self.fail(bytes, &problem),
+                }
+            }
             Item::End(Ok(_)) => {
                 write_event(bytes, "[DONE]");
+                self.meter.succeeded();
                 self.over = true;
             }
             Item::End(Err(error)) => self.fail(bytes, &error.into()),
@@ -95,6 +109,7 @@ impl<R: Rewrite> Events<R> {
     fn fail(&mut self, bytes: &mut BytesMut, problem: &Problem) {
         tracing::warn!(code = %problem.code, message = problem.message, "a stream broke");
         write_event(bytes, &problem.body(Dialect::OpenAi).to_string());
+        self.meter.failed(problem);
         self.over = true;
     }
 }

@@ -17,7 +17,7 @@ use futures_util::task::AtomicWaker;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::Slot;
+use super::{Reach, Slot};
 
 /// Something that the connection of an instance is to do.
 #[derive(Debug)]
@@ -88,6 +88,8 @@ pub struct Ask {
 pub struct Lineage {
     /// On whose behalf; `None` for a plugin's own work.
     pub caller: Option<Arc<Caller>>,
+    /// How far the caller's credential reaches.
+    pub reach: Arc<Reach>,
     /// When the caller stops waiting.
     pub deadline: Instant,
     /// The plugins that have asked one another so far, the first one first.

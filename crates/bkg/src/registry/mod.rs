@@ -8,6 +8,7 @@ mod instance;
 mod launch;
 mod mailbox;
 pub mod process_table;
+mod reach;
 mod status;
 mod view;
 
@@ -24,6 +25,7 @@ pub(crate) use instance::NewInstance;
 pub use instance::{Capacity, Instance, Registration, Slot, Terms};
 pub use launch::{Launch, LaunchEvent, PrivateListener};
 pub use mailbox::{Ask, Failure, Lineage, Mailbox, Order, Part, Reply};
+pub use reach::Reach;
 pub use status::{State, Status};
 pub use view::{ModelOwner, PluginRecord, View};
 

@@ -3,7 +3,9 @@
 //! A route cannot be added without saying who may use it, and the check happens here, before its
 //! handler runs. The table of all routes can be walked, so that a test asks every one of them.
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -11,14 +13,17 @@ use axum::extract::{MatchedPath, Request};
 use axum::response::Response;
 use axum::routing::{MethodFilter, on};
 use bkg_protocol::{ErrorCode, RawJson};
+use http::Method;
 use http::request::Parts;
-use http::{Method, header};
 use tokio::time::{Instant, timeout_at};
 
 use super::body::read_json;
-use crate::auth::{Authenticator, Caller};
+use super::guard::Guard;
+use crate::auth::{AuthError, Caller};
 use crate::config::HttpLimits;
 use crate::error::{Dialect, Problem};
+use crate::registry::Lineage;
+use crate::store::{Action, Actor};
 
 /// Who may use a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +32,8 @@ pub enum Access {
     Public,
     /// Anyone with a valid credential; the handler shows what that caller may see.
     AnyCaller,
+    /// Users who have logged in; a key, also the root key, opens nothing here.
+    Login,
     /// Callers with this scope.
     Scope(&'static str),
     /// Callers with the scope of the capability that the request names: the handler asks for it.
@@ -55,6 +62,10 @@ pub struct Call {
     pub received: Instant,
 }
 
+/// Where a request comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer(pub IpAddr);
+
 /// The `x-request-id` of a request: a UUIDv7 of the host's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestId(pub Arc<str>);
@@ -63,6 +74,51 @@ impl Call {
     /// The request's id, shared.
     pub fn request_id(&self) -> Option<Arc<str>> {
         self.parts.extensions.get::<RequestId>().map(|id| Arc::clone(&id.0))
+    }
+
+    /// The address that the request comes from.
+    pub fn peer(&self) -> Option<IpAddr> {
+        self.parts.extensions.get::<Peer>().map(|peer| peer.0)
+    }
+
+    /// For whom a plugin is asked, and until when: for at most `within` since the request came.
+    pub fn lineage(&self, within: Duration) -> Lineage {
+        Lineage {
+            caller: Some(self.caller.on_the_wire()),
+            reach: Arc::clone(&self.caller.rights().reach),
+            deadline: self.received + within,
+            chain: Vec::new(),
+            correlation_id: self.request_id(),
+        }
+    }
+
+    /// What the caller is about to do, for the audit log. `target` says to what, `detail` how; neither
+    /// holds a secret.
+    pub fn action(&self, action: &'static str, target: String, detail: serde_json::Value) -> Action {
+        let actor = Actor {
+            user: self.caller.user().to_owned(),
+            key_id: self.caller.key_id().map(ToString::to_string),
+            session_id: self.caller.session_id().map(ToString::to_string),
+            address: self.peer(),
+        };
+        let request_id = self.request_id().map(|id| id.to_string());
+        Action { actor, action, target, detail, request_id }
+    }
+
+    /// The outcome of `work`, or the refusal of a caller who may no longer ask for it. For work that
+    /// takes its time and loses nothing by being dropped.
+    ///
+    /// # Errors
+    /// Those of the work, or that the credential was revoked meanwhile.
+    pub async fn while_allowed<T, E: Into<Problem>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Problem> {
+        tokio::select! {
+            biased;
+            outcome = work => outcome.map_err(Into::into),
+            () = self.caller.revoked() => Err(AuthError::Invalid.into()),
+        }
     }
 
     /// Reads the body as one JSON value, unchanged.
@@ -132,15 +188,15 @@ fn decode(text: &str) -> Result<String, Problem> {
 /// Routes on their way to becoming a router.
 #[derive(Debug)]
 pub struct Routes {
-    authenticator: Arc<Authenticator>,
+    guard: Arc<Guard>,
     router: Router,
     table: Vec<RouteInfo>,
 }
 
 impl Routes {
-    /// No routes yet; `authenticator` turns credentials into callers.
-    pub fn new(authenticator: Arc<Authenticator>) -> Self {
-        Self { authenticator, router: Router::new(), table: Vec::new() }
+    /// No routes yet; `guard` stands before each of them.
+    pub fn new(guard: Guard) -> Self {
+        Self { guard: Arc::new(guard), router: Router::new(), table: Vec::new() }
     }
 
     /// Adds a route. The handler runs only for those whom `access` lets in.
@@ -162,16 +218,15 @@ impl Routes {
         F: Future<Output = Result<Response, Problem>> + Send,
     {
         let filter = MethodFilter::try_from(method.clone()).expect("a method that routes can have");
-        let authenticator = Arc::clone(&self.authenticator);
+        let guard = Arc::clone(&self.guard);
         let state = Arc::clone(state);
         let endpoint = move |request: Request| {
-            let (authenticator, state, handler) =
-                (Arc::clone(&authenticator), Arc::clone(&state), handler.clone());
+            let (guard, state, handler) = (Arc::clone(&guard), Arc::clone(&state), handler.clone());
             async move {
                 let received = Instant::now();
                 let dialect = dialect_of(request.uri().path());
                 let (parts, body) = request.into_parts();
-                let answer = match admit(&authenticator, access, &parts) {
+                let answer = match guard.admit(access, &parts).await {
                     Ok(caller) => handler(state, Call { caller, parts, received }, body).await,
                     Err(problem) => Err(problem),
                 };
@@ -201,24 +256,6 @@ impl Routes {
                     .response(dialect_of(request.uri().path()))
             })
     }
-}
-
-fn admit(authenticator: &Authenticator, access: Access, parts: &Parts) -> Result<Caller, Problem> {
-    if access == Access::Public {
-        return Ok(Caller::nobody());
-    }
-    let mut credentials = parts.headers.get_all(header::AUTHORIZATION).iter();
-    let credential = credentials.next().map(|value| value.as_bytes());
-    // A proxy in front may have looked at the other one.
-    if credentials.next().is_some() {
-        let message = "there is more than one `Authorization` header: send one";
-        return Err(Problem::new(ErrorCode::Unauthorized, message));
-    }
-    let caller = authenticator.authenticate(credential)?;
-    if let Access::Scope(scope) = access {
-        caller.require(scope)?;
-    }
-    Ok(caller)
 }
 
 /// Whose names the errors of a path use.

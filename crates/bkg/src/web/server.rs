@@ -4,6 +4,7 @@
 //! Its own loop, since `axum::serve` never closes a client that sends nothing or half a header.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +28,7 @@ use tracing::{error, warn};
 use uuid::Uuid;
 
 use super::body::{discard, returning};
-use super::routes::{RequestId, dialect_of};
+use super::routes::{Peer, RequestId, dialect_of};
 use crate::config::HttpLimits;
 use crate::error::Problem;
 
@@ -86,10 +87,10 @@ impl Server {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((socket, _)) => {
-                    let connection = self.clone().serve(socket, connections.clone(), stop.clone());
+                Ok((socket, peer)) => {
+                    let serving = self.clone().serve(socket, peer.ip(), connections.clone(), stop.clone());
                     connections.spawn(async move {
-                        connection.await;
+                        serving.await;
                         drop(place);
                     });
                 }
@@ -101,7 +102,7 @@ impl Server {
         }
     }
 
-    async fn serve(self, socket: TcpStream, tasks: TaskTracker, stop: CancellationToken) {
+    async fn serve(self, socket: TcpStream, peer: IpAddr, tasks: TaskTracker, stop: CancellationToken) {
         if socket.set_nodelay(true).is_err() {
             return;
         }
@@ -114,7 +115,8 @@ impl Server {
             return;
         }
         let router = self.router;
-        let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(Peer(peer));
             let (router, tasks) = (router.clone(), tasks.clone());
             async move {
                 let (response, unread) = answer(router, request).await;

@@ -4,14 +4,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules of the daemon, in columns: an import may only point to a later column.
-const COLUMNS: [&[&str]; 9] = [
+const COLUMNS: [&[&str]; 10] = [
     &["cli"],
     &["app"],
-    &["gateway", "admin"],
+    &["gateway", "admin", "accounts"],
     &["bus", "supervisor"],
     &["web"],
     &["error"],
-    &["dispatcher", "auth"],
+    &["auth"],
+    &["dispatcher"],
     &["registry"],
     &["logs", "store", "config"],
 ];

@@ -1,0 +1,167 @@
+//! Logging in and out, and new tokens for old ones.
+//!
+//! Browsers carry their tokens in cookies that no script can read and no other site can send;
+//! programs take them from the answer.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use bkg_protocol::{ErrorCode, RawJson};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::{Accounts, answer, login_action, object};
+use crate::auth::ProviderError;
+use crate::error::Problem;
+use crate::store::Outcome;
+use crate::web::{Call, SESSION_COOKIE, cookie};
+
+/// How long a login may take: others' passwords may be hashed before it.
+const LOGIN_WITHIN: Duration = Duration::from_secs(15);
+/// The cookie with the refresh token, which is sent to one route only.
+const REFRESH_COOKIE: &str = "bkg_refresh";
+const REFRESH_PATH: &str = "/auth/refresh";
+/// How long a user name and a password may be; what they must be is the provider's matter.
+const LONGEST_TEXT: usize = 1_024;
+
+/// Who the audit log names where somebody has not shown who he is; no user has this name.
+const NOBODY: &str = "nobody";
+
+/// What of a login's answer the host itself needs.
+#[derive(Debug, Deserialize)]
+struct Login {
+    token: String,
+    /// In milliseconds since 1970.
+    expires_at: i64,
+    #[serde(rename = "refreshToken")]
+    refresh_token: Option<String>,
+    refresh_expires_at: Option<i64>,
+}
+
+pub(super) async fn login(accounts: Arc<Accounts>, call: Call, body: Body) -> Result<Response, Problem> {
+    let mut body = accounts.object(&call, body).await?;
+    let username = text(&mut body, "username")?;
+    let password = text(&mut body, "password")?;
+    let address = call.peer().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let attempt = accounts.throttle.begin(&username, address, Instant::now())?;
+    let mut payload = Map::new();
+    payload.insert("username".to_owned(), json!(username));
+    payload.insert("password".to_owned(), json!(password));
+    payload.insert("client".to_owned(), client(&call));
+    let answered = ask(&accounts, &call, "auth.login", payload).await;
+    let (outcome, actor) = match &answered {
+        Ok(_) => {
+            attempt.succeeded();
+            info!(user = username, %address, "logged in");
+            (Outcome::Done, username.as_str())
+        }
+        Err(ProviderError::Refused(refusal)) if refusal.code == ErrorCode::Unauthorized.as_str() => {
+            attempt.failed(Instant::now());
+            warn!(user = username, %address, "a login failed");
+            (Outcome::Failed, NOBODY)
+        }
+        Err(_) => return Err(answered.expect_err("it was looked at").into()),
+    };
+    accounts.audit.note(login_action(&call, "login", &username, actor), outcome).await?;
+    logged_in(answered?)
+}
+
+pub(super) async fn refresh(accounts: Arc<Accounts>, call: Call, body: Body) -> Result<Response, Problem> {
+    let mut body = accounts.object(&call, body).await?;
+    let token = match cookie(&call.parts.headers, REFRESH_COOKIE) {
+        _ if body.contains_key("refreshToken") => text(&mut body, "refreshToken")?,
+        Some(token) => token.to_owned(),
+        None => return Err(missing("refreshToken")),
+    };
+    let payload = object([("refreshToken", Some(json!(token))), ("client", Some(client(&call)))]);
+    let answered = ask(&accounts, &call, "auth.refresh", payload).await;
+    if let Err(ProviderError::Refused(refusal)) = &answered
+        && refusal.code == "reused"
+    {
+        warn!("a refresh token was used twice: its login is ended, since one of the two was not its owner");
+        let action = login_action(&call, "session.reused", "unknown", NOBODY);
+        accounts.audit.note(action, Outcome::Done).await?;
+    }
+    logged_in(answered?)
+}
+
+pub(super) async fn logout(accounts: Arc<Accounts>, call: Call, _: Body) -> Result<Response, Problem> {
+    let id = call.caller.session_id().map(|id| json!(&**id));
+    let action = ("logout", format!("user {}", call.caller.user()));
+    let data = accounts.change(&call, "auth.logout", object([("sessionId", id)]), action).await?;
+    let mut response = answer(StatusCode::OK, data);
+    set_cookie(response.headers_mut(), SESSION_COOKIE, "/", "", 0);
+    set_cookie(response.headers_mut(), REFRESH_COOKIE, REFRESH_PATH, "", 0);
+    Ok(response)
+}
+
+async fn ask(
+    accounts: &Accounts,
+    call: &Call,
+    capability: &str,
+    payload: Map<String, Value>,
+) -> Result<RawJson, ProviderError> {
+    let provider = accounts.authenticator.provider();
+    provider.ask(capability, RawJson::of(&payload), None, call.request_id(), LOGIN_WITHIN).await
+}
+
+/// The provider's answer to a login, with the cookies that a browser needs.
+fn logged_in(data: RawJson) -> Result<Response, Problem> {
+    let login: Login = data
+        .read()
+        .map_err(|error| Problem::bad_answer(format!("the auth provider's answer is no login: {error}")))?;
+    let mut response = answer(StatusCode::OK, data);
+    let headers = response.headers_mut();
+    set_cookie(headers, SESSION_COOKIE, "/", &login.token, seconds_until(login.expires_at));
+    if let (Some(token), Some(end)) = (login.refresh_token, login.refresh_expires_at) {
+        set_cookie(headers, REFRESH_COOKIE, REFRESH_PATH, &token, seconds_until(end));
+    }
+    Ok(response)
+}
+
+/// Adds a cookie that no script reads and that no other site sends. A token that does not fit into a
+/// cookie is left out: programs have it from the body.
+fn set_cookie(headers: &mut HeaderMap, name: &str, path: &str, value: &str, seconds: i64) {
+    let fits =
+        value.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b',' | b';' | b'\\'));
+    let cookie = format!("{name}={value}; Path={path}; Max-Age={seconds}; HttpOnly; SameSite=Strict");
+    if let Ok(cookie) = HeaderValue::from_str(&cookie)
+        && fits
+    {
+        headers.append(header::SET_COOKIE, cookie);
+    }
+}
+
+fn seconds_until(milliseconds: i64) -> i64 {
+    (milliseconds.saturating_sub(Timestamp::now().as_millisecond()) / 1_000).max(0)
+}
+
+/// Where a login comes from, for the list of logins.
+fn client(call: &Call) -> Value {
+    let agent = call.parts.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
+    let agent: Option<String> = agent.map(|agent| agent.chars().take(256).collect());
+    json!({ "address": call.peer(), "userAgent": agent })
+}
+
+/// Takes a text that must be there.
+pub(super) fn text(body: &mut Map<String, Value>, name: &'static str) -> Result<String, Problem> {
+    match body.remove(name) {
+        Some(Value::String(text)) if text.len() <= LONGEST_TEXT => Ok(text),
+        Some(Value::String(_)) => {
+            Err(Problem::invalid(format!("`{name}` is longer than {LONGEST_TEXT} bytes")).param(name))
+        }
+        Some(_) => Err(Problem::invalid(format!("`{name}` is no text")).param(name)),
+        None => Err(missing(name)),
+    }
+}
+
+fn missing(name: &'static str) -> Problem {
+    Problem::invalid(format!("`{name}` is missing")).param(name)
+}

@@ -1,0 +1,61 @@
+//! `GET /admin/audit` and `GET /admin/requests`: who did what, and what requests used; newest first.
+//!
+//! Pages: `?limit=` says how many, `?before=` goes on from the number of the last one.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::Admin;
+use super::logs::number;
+use crate::error::Problem;
+use crate::store::{AuditFilter, UsageFilter};
+use crate::web::Call;
+
+const DEFAULT_LIMIT: usize = 100;
+const MOST: usize = 1_000;
+
+/// `?action=` is a prefix such as `key.`, `?actor=` a user, `?since=` a time.
+pub(super) async fn entries(admin: Arc<Admin>, call: Call, _: Body) -> Result<Response, Problem> {
+    let filter = AuditFilter {
+        before: number(&call, "before")?,
+        limit: limit(&call)?,
+        action: call.query("action")?,
+        actor: call.query("actor")?,
+        since: time(&call, "since")?,
+    };
+    let entries = admin.audit.page(filter).await?;
+    Ok(axum::Json(json!({ "entries": entries })).into_response())
+}
+
+/// `?id=` is an `x-request-id`, `?key=` the id of a key.
+pub(super) async fn requests(admin: Arc<Admin>, call: Call, _: Body) -> Result<Response, Problem> {
+    let filter = UsageFilter {
+        before: number(&call, "before")?,
+        limit: limit(&call)?,
+        request_id: call.query("id")?,
+        key_id: call.query("key")?,
+    };
+    let usage = &admin.metering.usage;
+    let requests = usage.page(filter).await?;
+    Ok(axum::Json(json!({ "requests": requests, "lost": usage.dropped() })).into_response())
+}
+
+fn limit(call: &Call) -> Result<usize, Problem> {
+    match number(call, "limit")? {
+        None => Ok(DEFAULT_LIMIT),
+        Some(limit) if (1..=MOST as u64).contains(&limit) => Ok(limit as usize),
+        Some(limit) => Err(Problem::invalid(format!("`limit` is {limit}: use 1 to {MOST}")).param("limit")),
+    }
+}
+
+fn time(call: &Call, name: &'static str) -> Result<Option<Timestamp>, Problem> {
+    let Some(text) = call.query(name)? else { return Ok(None) };
+    text.parse().map(Some).map_err(|_| {
+        Problem::invalid(format!("`{name}` is `{text}`: use a time such as 2026-01-31T12:00:00Z"))
+            .param(name)
+    })
+}

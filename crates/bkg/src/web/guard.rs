@@ -1,0 +1,266 @@
+//! Who gets past the door: credentials from headers and cookies, and the rules for browsers.
+//!
+//! Not what a caller may do: the route says which scope it needs, and this asks for it. The
+//! invariants: a cookie alone changes nothing unless the page that sent it is our own; and nobody
+//! reaches anything under a name that is not ours, unless a valid key comes with the request.
+
+use std::sync::Arc;
+
+use bkg_protocol::ErrorCode;
+use http::header::{AUTHORIZATION, COOKIE, HOST, ORIGIN};
+use http::request::Parts;
+use http::uri::Authority;
+use http::{HeaderMap, HeaderName, Method};
+
+use super::routes::Access;
+use crate::auth::{AuthError, Authenticator, Caller};
+use crate::error::Problem;
+
+/// The cookie that carries a login.
+pub const SESSION_COOKIE: &str = "bkg_session";
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// The door of the HTTP surface.
+#[derive(Debug)]
+pub struct Guard {
+    authenticator: Arc<Authenticator>,
+    /// Names besides those of this machine under which browsers may come, in lower case.
+    allowed_hosts: Vec<String>,
+}
+
+/// How a request says who it is from.
+#[derive(Clone, Copy)]
+enum Presented<'a> {
+    Nothing,
+    Bearer(&'a str),
+    Cookie(&'a str),
+}
+
+impl Guard {
+    /// A door that knows these names besides those of this machine.
+    pub fn new(authenticator: Arc<Authenticator>, allowed_hosts: &[String]) -> Self {
+        let allowed_hosts = allowed_hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
+        Self { authenticator, allowed_hosts }
+    }
+
+    /// Lets a request in, or says why not.
+    pub(super) async fn admit(&self, access: Access, parts: &Parts) -> Result<Caller, Problem> {
+        if access == Access::Public {
+            self.check_public(parts).await?;
+            return Ok(Caller::nobody());
+        }
+        let presented = presented(parts)?;
+        let credential = match presented {
+            Presented::Nothing => {
+                self.check_host(parts)?;
+                return Err(AuthError::Missing.into());
+            }
+            Presented::Bearer(credential) => credential,
+            Presented::Cookie(credential) => {
+                self.check_host(parts)?;
+                check_same_origin(parts, NoWord::Refuses)?;
+                credential
+            }
+        };
+        let caller = self.authenticator.authenticate(credential).await?;
+        // Only a login is ever put into a cookie by us.
+        if matches!(presented, Presented::Cookie(_)) && caller.session_id().is_none() {
+            return Err(AuthError::Invalid.into());
+        }
+        match access {
+            Access::Scope(scope) => caller.require(scope)?,
+            Access::Login if caller.session_id().is_none() => {
+                let message = "this is for users who have logged in, not for keys: `POST /auth/login`";
+                return Err(Problem::new(ErrorCode::Forbidden, message));
+            }
+            Access::Login | Access::Public | Access::AnyCaller | Access::Capability => {}
+        }
+        Ok(caller)
+    }
+
+    async fn check_public(&self, parts: &Parts) -> Result<(), Problem> {
+        // Another site must not be able to log a browser in as somebody else.
+        check_same_origin(parts, NoWord::Passes)?;
+        let Err(misdirected) = self.check_host(parts) else { return Ok(()) };
+        match presented(parts) {
+            Ok(Presented::Bearer(key)) if self.authenticator.authenticate(key).await.is_ok() => Ok(()),
+            _ => Err(misdirected),
+        }
+    }
+
+    /// Whether the request came under one of our names. A page of another site can make a browser
+    /// reach us under its own name (DNS rebinding), but not under ours.
+    fn check_host(&self, parts: &Parts) -> Result<(), Problem> {
+        let host = host_of(parts);
+        let is_ours = host.as_ref().is_some_and(|host| {
+            let name = host.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
+            matches!(name.as_str(), "localhost" | "127.0.0.1" | "::1") || self.allowed_hosts.contains(&name)
+        });
+        if is_ours {
+            return Ok(());
+        }
+        let named = host.as_ref().map_or("no host", Authority::as_str);
+        let message = format!(
+            "this daemon is not known as `{}`: use `localhost`, send a key, or add the name to `api.allowed_hosts`",
+            named.escape_debug()
+        );
+        Err(Problem::new(ErrorCode::MisdirectedRequest, message))
+    }
+}
+
+/// The host that a request names: in its target if that is absolute, else in its one `Host` header
+/// (RFC 9112, section 3.2).
+fn host_of(parts: &Parts) -> Option<Authority> {
+    if let Some(authority) = parts.uri.authority() {
+        return Some(authority.clone());
+    }
+    only(&parts.headers, &HOST)?.parse().ok()
+}
+
+/// The value of a header that is there exactly once and is text.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?.to_str().ok()?;
+    values.next().is_none().then_some(value)
+}
+
+fn presented(parts: &Parts) -> Result<Presented<'_>, Problem> {
+    let mut headers = parts.headers.get_all(AUTHORIZATION).iter();
+    if let Some(header) = headers.next() {
+        // A proxy in front may have looked at the other one.
+        if headers.next().is_some() {
+            let message = "there is more than one `Authorization` header: send one";
+            return Err(Problem::new(ErrorCode::Unauthorized, message));
+        }
+        let credential = bearer(header.as_bytes()).ok_or(AuthError::Missing)?;
+        let credential = std::str::from_utf8(credential).map_err(|_| AuthError::Invalid)?;
+        return Ok(Presented::Bearer(credential));
+    }
+    if takes_no_cookie(parts.uri.path()) {
+        return Ok(Presented::Nothing);
+    }
+    Ok(cookie(&parts.headers, SESSION_COOKIE).map_or(Presented::Nothing, Presented::Cookie))
+}
+
+/// Where applications come with keys, a browser's cookie opens nothing.
+fn takes_no_cookie(path: &str) -> bool {
+    let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+    matches!(first, "v1" | "mcp")
+}
+
+/// The credential in a `Bearer` header; the scheme's case does not matter (RFC 9110, section 11.1).
+fn bearer(header: &[u8]) -> Option<&[u8]> {
+    let (scheme, key) = header.split_at_checked(7)?;
+    let key = key.trim_ascii();
+    (scheme.eq_ignore_ascii_case(b"bearer ") && !key.is_empty()).then_some(key)
+}
+
+/// The value of a cookie, if it was sent exactly once: of two, nobody knows which is ours.
+pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let pairs = headers.get_all(COOKIE).iter().filter_map(|header| header.to_str().ok());
+    let mut values = pairs
+        .flat_map(|header| header.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .filter(|(key, _)| *key == name)
+        .map(|(_, value)| value);
+    let value = values.next()?;
+    values.next().is_none().then_some(value)
+}
+
+/// What it means that a request says nothing of the page that it comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum NoWord {
+    /// It is no browser.
+    Passes,
+    /// It cannot be told from another site's.
+    Refuses,
+}
+
+/// Whether a request that may change something comes from a page of our own.
+fn check_same_origin(parts: &Parts, no_word: NoWord) -> Result<(), Problem> {
+    if matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS) {
+        return Ok(());
+    }
+    let is_own = if parts.headers.contains_key(FETCH_SITE) {
+        only(&parts.headers, &FETCH_SITE) == Some("same-origin")
+    } else if parts.headers.contains_key(ORIGIN) {
+        let origin = only(&parts.headers, &ORIGIN).and_then(|origin| origin.split_once("://"));
+        let host = host_of(parts);
+        origin.zip(host).is_some_and(|((_, origin), host)| origin.eq_ignore_ascii_case(host.as_str()))
+    } else {
+        no_word == NoWord::Passes
+    };
+    if is_own {
+        return Ok(());
+    }
+    let message = "a browser sent this from a page that is not the control centre, or did not say from which: use the control centre, or send a key as `Authorization: Bearer <key>`";
+    Err(Problem::new(ErrorCode::Forbidden, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn parts(method: &str, uri: &str, headers: &[(&str, &str)]) -> Parts {
+        let mut request = Request::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn only_a_bearer_header_carries_a_key() {
+        assert_eq!(bearer(b"Bearer abc"), Some(&b"abc"[..]));
+        assert_eq!(bearer(b"bEARER  abc "), Some(&b"abc"[..]));
+        for wrong in [&b""[..], b"Bearer", b"Bearer ", b"Basic abc", b"abc", b"Bearerabc"] {
+            assert_eq!(bearer(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_cookie_counts_where_browsers_come_and_only_if_it_is_alone() {
+        let kind = |uri: &str, headers: &[(&str, &str)]| match presented(&parts("GET", uri, headers)) {
+            Ok(Presented::Nothing) => "nothing".to_owned(),
+            Ok(Presented::Bearer(key)) => format!("bearer {key}"),
+            Ok(Presented::Cookie(key)) => format!("cookie {key}"),
+            Err(_) => "refused".to_owned(),
+        };
+        let cookie = ("cookie", "a=1; bkg_session=s; b=2");
+        assert_eq!(kind("/admin/plugins", &[cookie]), "cookie s");
+        assert_eq!(kind("/v1/models", &[cookie]), "nothing");
+        assert_eq!(kind("//v1/models", &[cookie]), "nothing");
+        assert_eq!(kind("/mcp", &[cookie]), "nothing");
+        assert_eq!(kind("/admin/plugins", &[cookie, ("authorization", "Bearer k")]), "bearer k");
+        assert_eq!(kind("/admin/plugins", &[cookie, ("authorization", "Basic k")]), "refused");
+        assert_eq!(kind("/admin/plugins", &[("cookie", "bkg_session=a; bkg_session=b")]), "nothing");
+        assert_eq!(kind("/admin/plugins", &[("cookie", "xbkg_session=a")]), "nothing");
+        let two = [("authorization", "Bearer k"), ("authorization", "Bearer l")];
+        assert_eq!(kind("/admin/plugins", &two), "refused");
+    }
+
+    #[test]
+    fn a_change_by_cookie_comes_from_our_own_page() {
+        let host = ("host", "localhost:43119");
+        for (headers, with_cookie, public) in [
+            (&[host][..], false, true),
+            (&[host, ("sec-fetch-site", "same-origin")], true, true),
+            (&[host, ("sec-fetch-site", "same-site")], false, false),
+            (&[host, ("sec-fetch-site", "cross-site")], false, false),
+            (&[host, ("sec-fetch-site", "none")], false, false),
+            (&[host, ("origin", "http://localhost:43119")], true, true),
+            (&[host, ("origin", "http://localhost:1")], false, false),
+            (&[host, ("origin", "http://evil.example")], false, false),
+            (&[host, ("origin", "null")], false, false),
+            (&[host, ("origin", "http://localhost:43119"), ("sec-fetch-site", "cross-site")], false, false),
+            (&[("origin", "http://localhost:43119")], false, false),
+        ] {
+            let parts = parts("POST", "/x", headers);
+            assert_eq!(check_same_origin(&parts, NoWord::Refuses).is_ok(), with_cookie, "{headers:?}");
+            assert_eq!(check_same_origin(&parts, NoWord::Passes).is_ok(), public, "{headers:?}");
+        }
+        assert!(check_same_origin(&parts("GET", "/x", &[]), NoWord::Refuses).is_ok());
+    }
+}

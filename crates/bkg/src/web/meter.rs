@@ -1,0 +1,186 @@
+//! What a request to a plugin used: one row for each, whatever became of it.
+//!
+//! Not what anybody may use. The invariant: every request that was let through to a plugin leaves
+//! exactly one row, also one whose client left.
+
+use std::sync::Arc;
+
+use bkg_protocol::{CapabilityName, PluginName, RawJson, message};
+use jiff::Timestamp;
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use crate::auth::Authenticator;
+use crate::error::Problem;
+use crate::registry::Lineage;
+use crate::store::{Usage, UsageRow};
+
+/// Where rows and sums go.
+#[derive(Debug)]
+pub struct Metering {
+    /// The table of requests.
+    pub usage: Usage,
+    /// Who keeps the sums of the day.
+    pub authenticator: Arc<Authenticator>,
+}
+
+/// Measures one request; its row is written when this is dropped.
+#[derive(Debug)]
+#[must_use]
+pub struct Meter {
+    metering: Arc<Metering>,
+    caller: Option<Arc<message::Caller>>,
+    request_id: Option<Arc<str>>,
+    at: Timestamp,
+    begun: Instant,
+    first_byte: Option<Instant>,
+    capability: CapabilityName,
+    plugin: Option<PluginName>,
+    model: Option<String>,
+    tokens: Tokens,
+    streamed: bool,
+    outcome: Outcome,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Outcome {
+    word: &'static str,
+    status: u16,
+}
+
+/// What a model says that it read and wrote, in OpenAI's words.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+struct Tokens {
+    prompt_tokens: Option<u64>,
+    completion_tokens: Option<u64>,
+}
+
+impl Metering {
+    /// Begins to measure a request.
+    pub fn begin(
+        self: &Arc<Self>,
+        lineage: &Lineage,
+        capability: &CapabilityName,
+        model: Option<&str>,
+    ) -> Meter {
+        Meter {
+            metering: Arc::clone(self),
+            caller: lineage.caller.clone(),
+            request_id: lineage.correlation_id.clone(),
+            at: Timestamp::now(),
+            begun: Instant::now(),
+            first_byte: None,
+            capability: capability.clone(),
+            plugin: None,
+            model: model.map(str::to_owned),
+            tokens: Tokens::default(),
+            streamed: false,
+            // What holds if nothing else is said: whoever asked has left.
+            outcome: Outcome { word: "cancelled", status: 499 },
+        }
+    }
+}
+
+impl Meter {
+    /// Notes who answers.
+    pub fn answered_by(&mut self, plugin: &PluginName) {
+        self.plugin = Some(plugin.clone());
+    }
+
+    /// Notes that the answer comes as a stream, whose first part is there.
+    pub fn streams(&mut self) {
+        self.streamed = true;
+        self.first_byte = Some(Instant::now());
+    }
+
+    /// Takes the tokens from an answer, or from a part of one, that has a `usage` object.
+    pub fn read_tokens(&mut self, answer: &RawJson) {
+        #[derive(Deserialize)]
+        struct Answer {
+            usage: Option<Tokens>,
+        }
+        if has_usage(answer.as_str())
+            && let Ok(Answer { usage: Some(tokens) }) = answer.read()
+        {
+            self.tokens = tokens;
+        }
+    }
+
+    /// The whole answer has been handed to the client.
+    pub fn succeeded(&mut self) {
+        self.outcome = Outcome { word: "ok", status: 200 };
+    }
+
+    /// The outcome is known, good or bad; it comes back.
+    pub fn concluded<T>(&mut self, outcome: Result<T, Problem>) -> Result<T, Problem> {
+        match &outcome {
+            Ok(_) => self.succeeded(),
+            Err(problem) => self.failed(problem),
+        }
+        outcome
+    }
+
+    /// There is no answer, or no whole one.
+    pub fn failed(&mut self, problem: &Problem) {
+        self.outcome = Outcome { word: problem.code.as_str(), status: problem.code.status() };
+    }
+}
+
+/// Whether a JSON text has a `usage` that is an object, as far as that can be seen without reading it.
+fn has_usage(text: &str) -> bool {
+    const NAME: &str = "\"usage\"";
+    text.match_indices(NAME).any(|(at, _)| {
+        let after = text[at + NAME.len()..].trim_start();
+        after.strip_prefix(':').is_some_and(|value| value.trim_start().starts_with('{'))
+    })
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        let Tokens { prompt_tokens, completion_tokens } = self.tokens;
+        let tokens = prompt_tokens.unwrap_or(0).saturating_add(completion_tokens.unwrap_or(0));
+        let caller = self.caller.as_deref();
+        let key_id = caller.and_then(|caller| caller.key_id.as_deref());
+        if let Some(key_id) = key_id.filter(|_| tokens > 0) {
+            self.metering.authenticator.count_tokens(key_id, tokens);
+        }
+        let since_begin = |moment: Instant| {
+            u32::try_from(moment.saturating_duration_since(self.begun).as_millis()).unwrap_or(u32::MAX)
+        };
+        self.metering.usage.record(UsageRow {
+            request_id: self.request_id.take().unwrap_or_else(|| Arc::from("")),
+            at: self.at,
+            user: caller.map(|caller| caller.user.clone()).unwrap_or_default(),
+            key_id: key_id.map(Arc::from),
+            plugin: self.plugin.take(),
+            capability: self.capability.clone(),
+            model: self.model.take(),
+            prompt_tokens,
+            completion_tokens,
+            first_byte_ms: self.first_byte.map(since_begin),
+            total_ms: since_begin(Instant::now()),
+            streamed: self.streamed,
+            outcome: self.outcome.word,
+            status: self.outcome.status,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_usage_object_is_worth_reading() {
+        for (text, has) in [
+            (r#"{"usage":{"prompt_tokens":1}}"#, true),
+            (r#"{"usage" : {"prompt_tokens":1}}"#, true),
+            (r#"{"usage":null}"#, false),
+            (r#"{"a":"\"usage\" is a word","usage":{}}"#, true),
+            (r#"{"a":1}"#, false),
+            ("\"usage\"", false),
+        ] {
+            assert_eq!(has_usage(text), has, "{text}");
+        }
+    }
+}
