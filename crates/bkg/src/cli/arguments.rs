@@ -11,6 +11,8 @@ use bkg_protocol::{CapabilityName, PluginName};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+use super::access_arguments::{KeyCommand, LoginRequest, RoleCommand, SessionCommand, UserCommand};
+use super::audit_arguments::AuditCommand;
 use crate::config::Overrides;
 
 /// The longest that the daemon lets a start or stop be waited for, in seconds.
@@ -39,6 +41,9 @@ pub(super) struct GlobalOptions {
     /// No colours, as with the variable NO_COLOR
     #[arg(long, global = true)]
     pub(super) no_color: bool,
+    /// Use the root key, whatever `BKG_API_KEY` and the saved login are
+    #[arg(long, global = true)]
+    pub(super) root: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -52,6 +57,27 @@ pub(super) enum Command {
     /// See, start, stop and ask plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// Be a user from now on, instead of using the root key
+    Login(LoginRequest),
+    /// End the login
+    Logout,
+    /// Show who you are to the daemon, and by which credential
+    Whoami,
+    /// Make, list and end API keys
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Make, change and remove users
+    #[command(subcommand)]
+    User(UserCommand),
+    /// See and set what roles may do
+    #[command(subcommand)]
+    Role(RoleCommand),
+    /// See and end login sessions
+    #[command(subcommand)]
+    Session(SessionCommand),
+    /// See who did what, and check that nobody has changed that log
+    #[command(subcommand)]
+    Audit(AuditCommand),
 }
 
 /// What the command line says about the configuration.
@@ -155,8 +181,19 @@ impl Arguments {
     /// What is wrong with it, or the help or version that it asks for.
     pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let arguments = Self::try_parse_from(words)?;
+        let refuse = |message| Err(Self::command().error(ErrorKind::ArgumentConflict, message));
+        let uses_no_credential = matches!(
+            arguments.command,
+            Command::Serve(_)
+                | Command::Config(_)
+                | Command::Login(_)
+                | Command::Logout
+                | Command::Audit(_)
+        );
+        if arguments.global.root && uses_no_credential {
+            return refuse("`--root` is for commands that ask the daemon for something, and this is none");
+        }
         if matches!(arguments.command, Command::Serve(_)) {
-            let refuse = |message| Err(Self::command().error(ErrorKind::ArgumentConflict, message));
             if arguments.global.json {
                 return refuse("`serve` has no `--json`: for a log in JSON set `logs.format = \"json\"`");
             }

@@ -4,17 +4,21 @@
 //! address that [`Daemon`] has vouched for and nowhere else, so no proxy and no redirect is followed.
 
 use std::io::{self, BufReader};
-use std::path::Path;
 use std::time::Duration;
 
 use bkg_protocol::RawJson;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use ureq::{Agent, Body};
 
+use super::Verdict;
+use super::advice::{Circumstances, advice};
+use super::credential::{Credential, Origin};
 use super::daemon::Daemon;
 use super::error::{CliError, Refusal};
 use super::events::Events;
+use super::output::Output;
+use super::target::Target;
 
 /// How long a question about the present state may take.
 pub(super) const PROMPT: Duration = Duration::from_secs(30);
@@ -28,6 +32,8 @@ pub(super) struct Client {
     /// Whose client this is.
     pub(super) daemon: Daemon,
     agent: Agent,
+    /// What its requests carry. None only for those that log in.
+    credential: Option<Credential>,
 }
 
 /// What the daemon answered.
@@ -51,15 +57,54 @@ impl Answer {
             reason: error.to_string(),
         })
     }
+
+    /// Shows what was asked for: the daemon's own JSON, or what `tell` says of it.
+    ///
+    /// # Errors
+    /// The body does not fit, or the output cannot be written.
+    pub(super) fn show<T: DeserializeOwned>(
+        &self,
+        output: &mut Output,
+        tell: impl FnOnce(T) -> String,
+    ) -> Result<Verdict, CliError> {
+        if output.wants_json() {
+            // What has nothing to say may come without a body; a script gets an object all the same.
+            output.json(if self.body.is_empty() { "{}" } else { &self.body })?;
+        } else {
+            output.text(&tell(self.read()?))?;
+        }
+        Ok(Verdict::Reached)
+    }
+
+    /// Shows that something was done which leaves nothing to be told about.
+    ///
+    /// # Errors
+    /// The output cannot be written.
+    pub(super) fn show_done(&self, output: &mut Output, sentence: &str) -> Result<Verdict, CliError> {
+        if output.wants_json() {
+            output.json(if self.body.is_empty() { "{}" } else { &self.body })?;
+        } else {
+            output.text(sentence)?;
+        }
+        Ok(Verdict::Reached)
+    }
 }
 
 impl Client {
-    /// A client of the daemon of this data directory.
+    /// A client of the target's daemon, with the target's credential.
+    ///
+    /// # Errors
+    /// Those of [`Daemon::find`] and of [`Credential::find`].
+    pub(super) fn find(target: &Target) -> Result<Self, CliError> {
+        Self::without_credential(target)?.identified(target)
+    }
+
+    /// A client for what is open to everybody.
     ///
     /// # Errors
     /// Those of [`Daemon::find`].
-    pub(super) fn find(data_dir: &Path) -> Result<Self, CliError> {
-        let daemon = Daemon::find(data_dir)?;
+    pub(super) fn without_credential(target: &Target) -> Result<Self, CliError> {
+        let daemon = Daemon::find(&target.data_dir)?;
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .proxy(None)
@@ -68,7 +113,26 @@ impl Client {
             .timeout_connect(Some(PROMPT))
             .build()
             .new_agent();
-        Ok(Self { daemon, agent })
+        Ok(Self { daemon, agent, credential: None })
+    }
+
+    /// The same, with the target's credential.
+    ///
+    /// # Errors
+    /// Those of [`Credential::find`].
+    pub(super) fn identified(self, target: &Target) -> Result<Self, CliError> {
+        let credential = Credential::find(target, &self)?;
+        Ok(self.with_credential(credential))
+    }
+
+    /// The same, on behalf of somebody.
+    pub(super) fn with_credential(self, credential: Credential) -> Self {
+        Self { credential: Some(credential), ..self }
+    }
+
+    /// Where the credential was found, if there is one.
+    pub(super) fn origin(&self) -> Option<&Origin> {
+        self.credential.as_ref().map(|credential| &credential.origin)
     }
 
     /// Asks for something.
@@ -83,7 +147,32 @@ impl Client {
         body: Option<&RawJson>,
         within: Option<Duration>,
     ) -> Result<Answer, CliError> {
-        let mut request = self.request(Method::POST, path);
+        self.order(Method::POST, path, body, within)
+    }
+
+    /// Puts something in the place of what is there.
+    pub(super) fn put(&self, path: &str, body: &RawJson) -> Result<Answer, CliError> {
+        self.order(Method::PUT, path, Some(body), Some(PROMPT))
+    }
+
+    /// Changes the members that the body has.
+    pub(super) fn patch(&self, path: &str, body: &RawJson) -> Result<Answer, CliError> {
+        self.order(Method::PATCH, path, Some(body), Some(PROMPT))
+    }
+
+    /// Removes something.
+    pub(super) fn delete(&self, path: &str) -> Result<Answer, CliError> {
+        self.order(Method::DELETE, path, None, Some(PROMPT))
+    }
+
+    fn order(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&RawJson>,
+        within: Option<Duration>,
+    ) -> Result<Answer, CliError> {
+        let mut request = self.request(method, path);
         if body.is_some() {
             request = request.header(http::header::CONTENT_TYPE, "application/json");
         }
@@ -106,16 +195,18 @@ impl Client {
             .build();
         let response = self.agent.run(request).map_err(|error| self.failure(&name, PROMPT, error))?;
         if !response.status().is_success() {
-            return Err(refused(response));
+            return Err(self.refused(response));
         }
         Ok(Events::new(BufReader::new(response.into_body().into_reader())))
     }
 
     fn request(&self, method: Method, path: &str) -> http::request::Builder {
-        Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", self.daemon.address()))
-            .header(http::header::AUTHORIZATION, format!("Bearer {}", self.daemon.key.expose()))
+        let request = Request::builder().method(method).uri(format!("{}{path}", self.daemon.address()));
+        let Some(credential) = &self.credential else { return request };
+        let mut value = HeaderValue::try_from(format!("Bearer {}", credential.token.expose()))
+            .expect("a token fits a header");
+        value.set_sensitive(true);
+        request.header(http::header::AUTHORIZATION, value)
     }
 
     fn whole(
@@ -131,11 +222,31 @@ impl Client {
         let mut response = self.agent.run(request).map_err(failed)?;
         let status = response.status();
         if !status.is_success() {
-            return Err(refused(response));
+            return Err(self.refused(response));
         }
         let body =
             response.body_mut().with_config().limit(LONGEST_ANSWER).read_to_string().map_err(failed)?;
         Ok(Answer { status, body, request: name })
+    }
+
+    fn refused(&self, mut response: Response<Body>) -> CliError {
+        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let request_id = header("x-request-id").map(str::to_owned);
+        let retry_after = header("retry-after").and_then(|seconds| seconds.parse().ok());
+        // An error without a readable body is still an error with a status.
+        let body = response.body_mut().read_to_string().unwrap_or_default();
+        let refusal = Refusal::read(response.status().as_u16(), request_id, &body);
+        let circumstances = Circumstances {
+            status: refusal.status,
+            code: refusal.plugin_code.as_deref().or(refusal.code.as_deref()),
+            param: refusal.param.as_deref(),
+            retry_after,
+            origin: self.origin(),
+        };
+        CliError::Refused(match advice(&circumstances) {
+            Some(advice) => refusal.advised(&advice),
+            None => refusal,
+        })
     }
 
     fn failure(&self, request: &str, within: Duration, error: ureq::Error) -> CliError {
@@ -154,14 +265,6 @@ impl Client {
 fn name_of(method: &Method, path: &str) -> String {
     let path = path.split('?').next().unwrap_or_default();
     format!("`{method} {path}`")
-}
-
-fn refused(mut response: Response<Body>) -> CliError {
-    let request_id =
-        response.headers().get("x-request-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
-    // An error without a readable body is still an error with a status.
-    let body = response.body_mut().read_to_string().unwrap_or_default();
-    CliError::Refused(Refusal::read(response.status().as_u16(), request_id, &body))
 }
 
 #[cfg(test)]
@@ -201,6 +304,11 @@ pub(super) mod tests {
             Self { directory, thread }
         }
 
+        /// This daemon, with its root key.
+        pub(in super::super) fn target(&self) -> Target {
+            Target::with_root_key(self.directory.path().to_owned())
+        }
+
         pub(in super::super) fn requests(self) -> Vec<String> {
             self.thread.join().unwrap()
         }
@@ -235,7 +343,7 @@ pub(super) mod tests {
     #[test]
     fn a_request_carries_the_root_key_and_gets_the_body_as_it_was_sent() {
         let daemon = ScriptedDaemon::start(vec![answer("200 OK", r#"{"a": 1.50}"#)]);
-        let answer = Client::find(daemon.directory.path()).unwrap().get("/admin/plugins").unwrap();
+        let answer = Client::find(&daemon.target()).unwrap().get("/admin/plugins").unwrap();
         assert_eq!((answer.status, answer.body.as_str()), (StatusCode::OK, r#"{"a": 1.50}"#));
         let request = daemon.requests().remove(0);
         assert!(request.starts_with("GET /admin/plugins HTTP/1.1\r\n"), "{request}");
@@ -246,7 +354,7 @@ pub(super) mod tests {
     #[test]
     fn an_order_carries_its_body() {
         let daemon = ScriptedDaemon::start(vec![answer("202 Accepted", "{}")]);
-        let client = Client::find(daemon.directory.path()).unwrap();
+        let client = Client::find(&daemon.target()).unwrap();
         let body = RawJson::parse(r#"{"capability":"a.b"}"#).unwrap();
         let answer = client.post("/x", Some(&body), Some(PROMPT)).unwrap();
         assert_eq!(answer.status, StatusCode::ACCEPTED);
@@ -260,11 +368,14 @@ pub(super) mod tests {
     fn an_error_keeps_its_code_and_request_id() {
         let body = r#"{"error":{"message":"no such plugin","code":"not_found"}}"#;
         let daemon = ScriptedDaemon::start(vec![answer("404 Not Found", body)]);
-        let error = Client::find(daemon.directory.path()).unwrap().get("/admin/plugins/x").unwrap_err();
+        let error = Client::find(&daemon.target()).unwrap().get("/admin/plugins/x").unwrap_err();
         let CliError::Refused(refusal) = error else { panic!("{error:?}") };
         let expected = Refusal {
+            status: 404,
             message: "no such plugin".into(),
             code: Some("not_found".into()),
+            plugin_code: None,
+            param: None,
             request_id: Some("0199".into()),
         };
         assert_eq!(refusal, expected);
@@ -272,11 +383,51 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_refused_credential_says_what_to_do() {
+        let body = r#"{"error":{"message":"the key is not valid","code":"unauthorized"}}"#;
+        let daemon = ScriptedDaemon::start(vec![answer("401 Unauthorized", body)]);
+        let error = Client::find(&daemon.target()).unwrap().get("/x").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the key is not valid; is `root.key` newer than the daemon? then restart the daemon"
+        );
+        daemon.requests();
+    }
+
+    #[test]
+    fn a_daemon_that_is_asked_too_often_says_when_to_come_back() {
+        let body = r#"{"error":{"message":"too many logins of `ada`","code":"rate_limited"}}"#;
+        let refusal = answer("429 Too Many Requests\r\nretry-after: 7", body);
+        let daemon = ScriptedDaemon::start(vec![refusal]);
+        let error = Client::find(&daemon.target()).unwrap().get("/x").unwrap_err();
+        assert_eq!(error.to_string(), "too many logins of `ada`; try again in 7 s at the earliest");
+        daemon.requests();
+    }
+
+    #[test]
+    fn every_method_reaches_the_daemon() {
+        let daemon = ScriptedDaemon::start(vec![answer("200 OK", "{}"); 3]);
+        let client = Client::find(&daemon.target()).unwrap();
+        let body = RawJson::parse(r#"{"a":1}"#).unwrap();
+        client.put("/x", &body).unwrap();
+        client.patch("/x", &body).unwrap();
+        client.delete("/x").unwrap();
+        let requests = daemon.requests();
+        for (request, (start, end)) in requests.iter().zip([
+            ("PUT /x HTTP/1.1\r\n", "{\"a\":1}"),
+            ("PATCH /x HTTP/1.1\r\n", "{\"a\":1}"),
+            ("DELETE /x HTTP/1.1\r\n", "\r\n\r\n"),
+        ]) {
+            assert!(request.starts_with(start) && request.ends_with(end), "{request}");
+        }
+    }
+
+    #[test]
     fn a_redirect_is_not_followed() {
         let redirect = "HTTP/1.1 307 Temporary Redirect\r\nlocation: http://192.0.2.1/\r\ncontent-length: 0\r\n\
                         connection: close\r\n\r\n";
         let daemon = ScriptedDaemon::start(vec![redirect.to_owned()]);
-        let error = Client::find(daemon.directory.path()).unwrap().get("/x").unwrap_err();
+        let error = Client::find(&daemon.target()).unwrap().get("/x").unwrap_err();
         assert_eq!(error.to_string(), "the daemon answered 307 and did not say why");
         daemon.requests();
     }
@@ -285,7 +436,7 @@ pub(super) mod tests {
     fn a_broken_answer_is_told_with_its_request() {
         let daemon =
             ScriptedDaemon::start(vec!["HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{}".to_owned()]);
-        let error = Client::find(daemon.directory.path()).unwrap().get("/x?y=z").unwrap_err();
+        let error = Client::find(&daemon.target()).unwrap().get("/x?y=z").unwrap_err();
         let text = error.to_string();
         assert!(text.starts_with("the connection to the daemon broke at `GET /x`: "), "{text}");
         daemon.requests();

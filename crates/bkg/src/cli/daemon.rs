@@ -1,9 +1,11 @@
 //! Finds the daemon of a data directory, and makes sure that it is the daemon.
 //!
 //! `ports.json` outlives a daemon that was killed, and its port may then be anybody's. The
-//! invariant: nobody gets the root key but a listener of the user who owns the data directory.
+//! invariant: nobody gets a credential but a listener of the user whose data directory it is. Not the
+//! credential itself: `credential` picks that.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +13,7 @@ use procfs::net::TcpState;
 use procfs::process::Process;
 
 use super::error::CliError;
-use crate::store::{Ports, RootKey};
+use crate::store::Ports;
 
 /// A daemon that was there a moment ago.
 #[derive(Debug)]
@@ -20,8 +22,6 @@ pub(super) struct Daemon {
     pub(super) data_dir: PathBuf,
     /// Its process and its ports.
     pub(super) ports: Ports,
-    /// Its credential.
-    pub(super) key: RootKey,
 }
 
 impl Daemon {
@@ -37,17 +37,12 @@ impl Daemon {
         if !is_alive(ports.pid) {
             return Err(CliError::DaemonDied { data_dir: owned(), pid: ports.pid });
         }
-        let key_file = data_dir.join("root.key");
-        let Some(key) = RootKey::read(data_dir)? else {
-            return Err(CliError::NoRootKey { path: key_file });
-        };
-        let owner = fs::metadata(&key_file).map(|metadata| metadata.uid()).ok();
-        let daemon = Self { data_dir: owned(), ports, key };
+        let daemon = Self { data_dir: owned(), ports };
         let listener = listener_uid(daemon.ports.api);
-        daemon.vouched_for(listener, owner)
+        daemon.vouched_for(listener, owner(data_dir))
     }
 
-    /// This daemon, if what listens on its port belongs to the user whose credential we hold.
+    /// This daemon, if what listens on its port belongs to the user whose data directory it is.
     fn vouched_for(self, listener: Option<u32>, owner: Option<u32>) -> Result<Self, CliError> {
         let Self { data_dir, ports, .. } = &self;
         let (data_dir, port) = (data_dir.clone(), ports.api);
@@ -66,6 +61,18 @@ impl Daemon {
     /// Where its shared bus is.
     pub(super) fn bus_address(&self) -> String {
         format!("ws://127.0.0.1:{}", self.ports.bus)
+    }
+}
+
+/// The user whose data directory this is. A directory that many share does not say, but the root key
+/// in it does: it can be looked at even where it cannot be read.
+fn owner(data_dir: &Path) -> Option<u32> {
+    let uid = |path: &Path| fs::metadata(path).map(|metadata| metadata.uid());
+    match uid(&data_dir.join("root.key")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::metadata(data_dir).map(|it| it.uid()).ok()
+        }
+        found => found.ok(),
     }
 }
 
@@ -158,7 +165,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_key_is_not_sent_to_a_listener_of_another_user() {
+    fn a_listener_of_another_user_is_not_the_daemon() {
         let (_listener, port) = listener();
         let directory = data_dir(std::process::id(), port);
         let own = listener_uid(port);
@@ -172,11 +179,14 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_missing_key_is_said() {
+    fn without_a_root_key_the_directory_says_whose_daemon_it_is() {
         let (_listener, port) = listener();
         let directory = data_dir(std::process::id(), port);
+        let own = Some(nix::unistd::geteuid().as_raw());
+        assert_eq!(owner(directory.path()), own);
         fs::remove_file(directory.path().join("root.key")).unwrap();
-        let error = Daemon::find(directory.path()).unwrap_err();
-        assert!(matches!(error, CliError::NoRootKey { .. }), "{error:?}");
+        assert_eq!(owner(directory.path()), own);
+        assert_eq!(owner(&directory.path().join("nowhere")), None);
+        Daemon::find(directory.path()).unwrap();
     }
 }

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::login_file::LoginFileError;
 use super::output::harmless;
+use super::secret::NoToken;
 use crate::app::AppError;
 use crate::config::ConfigError;
 use crate::store::StoreError;
@@ -42,8 +44,33 @@ pub(super) enum CliError {
     )]
     ForeignListener { data_dir: PathBuf, port: u16, uid: u32 },
     /// A daemon is there, but not its credential.
-    #[error("`{}` is missing, and with it the credential: stop the daemon and start it again to get a new one", path.display())]
+    #[error(
+        "`{}` is missing, and with it the credential: stop the daemon and start it again to get a new one, or log in \
+         with `bkg login`",
+        path.display()
+    )]
     NoRootKey { path: PathBuf },
+    /// The environment's credential is none.
+    #[error("`BKG_API_KEY` holds no key: {source}; set it to a valid key, or unset it")]
+    KeyVariable { source: NoToken },
+    /// The saved logins.
+    #[error(transparent)]
+    LoginFile(#[from] LoginFileError),
+    /// The login is forgotten here, but the daemon does not know.
+    #[error(
+        "the saved login of `{user}` is removed, but its session may live until {until}: {reason}; `bkg session list` \
+         shows it, and `bkg session revoke ID` ends it"
+    )]
+    SessionLeft { user: String, until: String, reason: Box<CliError> },
+    /// Nobody can be asked.
+    #[error("there is no terminal to ask for {what} on: use {instead}")]
+    NoTerminal { what: &'static str, instead: &'static str },
+    /// What was asked for did not come.
+    #[error("{what} cannot be read: {source}")]
+    Asking { what: &'static str, source: io::Error },
+    /// A new password, and what was typed to make sure.
+    #[error("the two passwords differ: nothing was changed; try again")]
+    PasswordsDiffer,
     /// A file of the data directory.
     #[error("{source}{}", hint(source))]
     Store {
@@ -91,10 +118,16 @@ pub(super) enum CliError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub(super) struct Refusal {
+    /// The HTTP status.
+    pub(super) status: u16,
     /// What happened, in the daemon's words.
     pub(super) message: String,
     /// The code of the error table; missing if the answer was not one of the daemon's own.
     pub(super) code: Option<String>,
+    /// The plugin's own word, where the error table has none for it.
+    pub(super) plugin_code: Option<String>,
+    /// The member of the request that it is about.
+    pub(super) param: Option<String>,
     /// The `x-request-id` of the answer.
     pub(super) request_id: Option<String>,
 }
@@ -104,19 +137,29 @@ impl Refusal {
     pub(super) fn read(status: u16, request_id: Option<String>, body: &str) -> Self {
         let body: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
         let text = |member: &str| body["error"][member].as_str().map(str::to_owned);
-        let mut message =
+        let message =
             text("message").unwrap_or_else(|| format!("the daemon answered {status} and did not say why"));
-        if status == 401 {
-            message.push_str("; is `root.key` newer than the daemon? then restart the daemon");
-        }
-        Self { message, code: text("code"), request_id }
+        let plugin_code = body["error"]["details"]["pluginCode"].as_str().map(str::to_owned);
+        Self { status, message, code: text("code"), plugin_code, param: text("param"), request_id }
+    }
+
+    /// The same, with the next step behind the daemon's words.
+    pub(super) fn advised(mut self, advice: &str) -> Self {
+        self.message.push_str("; ");
+        self.message.push_str(advice);
+        self
+    }
+
+    /// Whether it says that the credential is not good, and not that the daemon cannot tell just now.
+    pub(super) fn is_about_the_credential(&self) -> bool {
+        matches!(self.status, 400..500) && self.status != 429
     }
 }
 
 fn hint(error: &StoreError) -> &'static str {
     match error {
         StoreError::Disk { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-            "; use the account that the daemon runs under"
+            "; use the account that the daemon runs under, or another credential (`bkg login`)"
         }
         _ => "",
     }
@@ -127,9 +170,10 @@ impl CliError {
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             Self::ReaderGone => 0,
-            Self::Payload { .. } => 2,
+            Self::Payload { .. } | Self::KeyVariable { .. } | Self::NoTerminal { .. } => 2,
             Self::Config(_) => 5,
-            Self::Store { source: StoreError::RootKeyDamaged { .. } | StoreError::Malformed { .. } } => 6,
+            Self::Store { source } if source.is_about_damage() => 6,
+            Self::LoginFile(LoginFileError::Damaged { .. }) => 6,
             Self::App(error) => error.exit_code(),
             _ => 1,
         }
@@ -188,15 +232,6 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_credential_says_what_to_do() {
-        let body = r#"{"error":{"message":"the credential is not valid","code":"unauthorized"}}"#;
-        assert_eq!(
-            Refusal::read(401, None, body).message,
-            "the credential is not valid; is `root.key` newer than the daemon? then restart the daemon"
-        );
-    }
-
-    #[test]
     fn an_answer_cannot_steer_the_terminal() {
         let body = r#"{"error":{"message":"a\u001b[2Jb","code":"internal"}}"#;
         let text = CliError::Refused(Refusal::read(500, None, body)).render(false);
@@ -225,7 +260,7 @@ mod tests {
         assert!(
             CliError::from(denied(io::ErrorKind::PermissionDenied))
                 .to_string()
-                .ends_with("; use the account that the daemon runs under")
+                .contains("; use the account that the daemon runs under, ")
         );
         assert!(!CliError::from(denied(io::ErrorKind::Other)).to_string().contains("account"));
     }

@@ -4,7 +4,6 @@
 //! connection, since lines are numbered; it ends when the daemon does, and that is an error, because
 //! nobody asked for it.
 
-use std::path::Path;
 use std::time::Duration;
 
 use bkg_protocol::message::LogLevel;
@@ -17,6 +16,7 @@ use super::client::Client;
 use super::error::CliError;
 use super::events::Event;
 use super::output::{Output, Paint, harmless};
+use super::target::Target;
 use super::time::moment;
 use crate::logs::{LogLine, LogStream};
 
@@ -37,14 +37,14 @@ struct Gap {
 
 /// Shows what was asked for.
 pub(super) fn print(
-    data_dir: &Path,
+    target: &Target,
     request: &LogsRequest,
     output: &mut Output,
 ) -> Result<Verdict, CliError> {
     if request.follow {
-        return follow(data_dir, request, output);
+        return follow(target, request, output);
     }
-    let answer = Client::find(data_dir)?.get(&path(request, request.since))?;
+    let answer = Client::find(target)?.get(&path(request, request.since))?;
     if output.wants_json() {
         output.json(&answer.body)?;
         return Ok(Verdict::Reached);
@@ -60,11 +60,11 @@ pub(super) fn print(
     Ok(Verdict::Reached)
 }
 
-fn follow(data_dir: &Path, request: &LogsRequest, output: &mut Output) -> Result<Verdict, CliError> {
+fn follow(target: &Target, request: &LogsRequest, output: &mut Output) -> Result<Verdict, CliError> {
     output.end_with_reader()?;
     let mut seen = request.since;
     loop {
-        let events = Client::find(data_dir)?.events(&path(request, seen))?;
+        let events = Client::find(target)?.events(&path(request, seen))?;
         let before = seen;
         // A connection that breaks is one that ended: whether the daemon is still there shows next.
         for event in events.map_while(Result::ok) {
@@ -204,7 +204,7 @@ mod tests {
         ] {
             let daemon = ScriptedDaemon::start(vec![answer("200 OK", &body)]);
             let mut output = Output::captured(json);
-            print(daemon.directory.path(), &request(false), &mut output).unwrap();
+            print(&daemon.target(), &request(false), &mut output).unwrap();
             assert_eq!(output.written(), expected);
             daemon.requests();
         }
@@ -218,7 +218,7 @@ mod tests {
         let daemon = ScriptedDaemon::start(vec![first, second]);
         let mut output = Output::captured(true);
         // The daemon is gone after its second answer: that ends it, and is not hidden.
-        let error = print(daemon.directory.path(), &request(true), &mut output).unwrap_err();
+        let error = print(&daemon.target(), &request(true), &mut output).unwrap_err();
         assert!(matches!(error, CliError::NoDaemon { .. }), "{error:?}");
         assert_eq!(output.written(), format!("{}\n{}\n{{\"missing\":4}}\n{}\n", line(1), line(2), line(7)));
         let requests = daemon.requests();
@@ -233,8 +233,7 @@ mod tests {
     fn a_refused_stream_is_an_error() {
         let body = r#"{"error":{"message":"no such plugin","code":"not_found"}}"#;
         let daemon = ScriptedDaemon::start(vec![answer("404 Not Found", body)]);
-        let error =
-            print(daemon.directory.path(), &request(true), &mut Output::captured(false)).unwrap_err();
+        let error = print(&daemon.target(), &request(true), &mut Output::captured(false)).unwrap_err();
         assert_eq!(error.to_string(), "no such plugin");
         daemon.requests();
     }

@@ -4,7 +4,6 @@
 //! nobody wanted to wait.
 
 use std::io::{self, Read};
-use std::path::Path;
 use std::time::Duration;
 
 use bkg_protocol::RawJson;
@@ -20,6 +19,7 @@ use super::error::CliError;
 use super::output::Output;
 use super::plugin_object::Plugin;
 use super::story;
+use super::target::Target;
 
 /// Where a command sends a plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,13 +48,13 @@ impl Order {
 
 /// Carries out everything but `logs`.
 pub(super) fn run(
-    data_dir: &Path,
+    target: &Target,
     command: &PluginCommand,
     output: &mut Output,
 ) -> Result<Verdict, CliError> {
     match command {
         PluginCommand::List => {
-            let answer = Client::find(data_dir)?.get("/admin/plugins")?;
+            let answer = Client::find(target)?.get("/admin/plugins")?;
             if output.wants_json() {
                 output.json(&answer.body)?;
             } else {
@@ -63,7 +63,7 @@ pub(super) fn run(
             Ok(Verdict::Reached)
         }
         PluginCommand::Show { name } => {
-            let answer = Client::find(data_dir)?.get(&format!("/admin/plugins/{name}"))?;
+            let answer = Client::find(target)?.get(&format!("/admin/plugins/{name}"))?;
             if output.wants_json() {
                 output.json(&answer.body)?;
             } else {
@@ -71,22 +71,22 @@ pub(super) fn run(
             }
             Ok(Verdict::Reached)
         }
-        PluginCommand::Start(transition) => steer(data_dir, Order::Start, transition, output),
-        PluginCommand::Stop(transition) => steer(data_dir, Order::Stop, transition, output),
-        PluginCommand::Restart(transition) => steer(data_dir, Order::Restart, transition, output),
-        PluginCommand::Invoke(invocation) => invoke(data_dir, invocation, output),
+        PluginCommand::Start(transition) => steer(target, Order::Start, transition, output),
+        PluginCommand::Stop(transition) => steer(target, Order::Stop, transition, output),
+        PluginCommand::Restart(transition) => steer(target, Order::Restart, transition, output),
+        PluginCommand::Invoke(invocation) => invoke(target, invocation, output),
         PluginCommand::Logs(_) => unreachable!("the logs have a module of their own"),
     }
 }
 
 fn steer(
-    data_dir: &Path,
+    target: &Target,
     order: Order,
     transition: &Transition,
     output: &mut Output,
 ) -> Result<Verdict, CliError> {
     let Transition { name, wait } = transition;
-    let client = Client::find(data_dir)?;
+    let client = Client::find(target)?;
     let mut path = format!("/admin/plugins/{name}/{}", order.as_str());
     if *wait > 0 {
         path.push_str(&format!("?wait={wait}"));
@@ -130,7 +130,7 @@ struct Data {
     data: Box<RawValue>,
 }
 
-fn invoke(data_dir: &Path, invocation: &Invocation, output: &mut Output) -> Result<Verdict, CliError> {
+fn invoke(target: &Target, invocation: &Invocation, output: &mut Output) -> Result<Verdict, CliError> {
     let Invocation { name, capability, payload, timeout_ms } = invocation;
     let question = Question {
         capability: capability.as_str(),
@@ -138,7 +138,7 @@ fn invoke(data_dir: &Path, invocation: &Invocation, output: &mut Output) -> Resu
         timeout_ms: *timeout_ms,
     };
     let within = timeout_ms.map(|limit| Duration::from_millis(limit).saturating_add(PROMPT));
-    let answer = Client::find(data_dir)?.post(
+    let answer = Client::find(target)?.post(
         &format!("/api/plugins/{name}/invoke"),
         Some(&RawJson::of(&question)),
         within,
@@ -176,7 +176,7 @@ mod tests {
     ) -> (Result<Verdict, CliError>, Output, String) {
         let daemon = ScriptedDaemon::start(vec![answer(status, body)]);
         let mut output = Output::captured(json);
-        let result = run(daemon.directory.path(), &command, &mut output);
+        let result = run(&daemon.target(), &command, &mut output);
         (result, output, daemon.requests().remove(0))
     }
 
@@ -270,8 +270,8 @@ mod tests {
     #[test]
     fn a_payload_that_is_not_json_is_refused_before_anybody_is_asked() {
         let nowhere = tempfile::tempdir().unwrap();
-        let error =
-            run(nowhere.path(), &invocation(Some("{a:1}")), &mut Output::captured(false)).unwrap_err();
+        let target = Target::with_root_key(nowhere.path().to_owned());
+        let error = run(&target, &invocation(Some("{a:1}")), &mut Output::captured(false)).unwrap_err();
         assert!(matches!(error, CliError::Payload { .. }), "{error:?}");
         assert_eq!(error.exit_code(), 2);
     }

@@ -2,8 +2,6 @@
 //!
 //! It exits 0 only if the daemon answers.
 
-use std::path::Path;
-
 use jiff::Timestamp;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -14,14 +12,16 @@ use super::error::CliError;
 use super::output::Output;
 use super::plugin_object::Plugin;
 use super::story;
+use super::target::Target;
 use super::time::{elapsed, moment};
 
-pub(super) fn print(data_dir: &Path, output: &mut Output) -> Result<Verdict, CliError> {
-    let client = match Client::find(data_dir) {
-        Ok(client) => client,
+pub(super) fn print(target: &Target, output: &mut Output) -> Result<Verdict, CliError> {
+    let client = match Client::without_credential(target) {
+        Ok(client) => client.identified(target)?,
         Err(error) => {
             if output.wants_json() {
-                let state = json!({ "running": false, "dataDir": data_dir, "reason": error.to_string() });
+                let state =
+                    json!({ "running": false, "dataDir": target.data_dir, "reason": error.to_string() });
                 output.json(&state.to_string())?;
                 return Ok(Verdict::NotReached);
             }
@@ -39,7 +39,7 @@ pub(super) fn print(data_dir: &Path, output: &mut Output) -> Result<Verdict, Cli
             "pid": ports.pid,
             "address": daemon.address(),
             "busAddress": daemon.bus_address(),
-            "dataDir": data_dir,
+            "dataDir": target.data_dir,
             "startedAt": ports.started_at,
             "uptimeSeconds": now.duration_since(ports.started_at).as_secs().max(0),
         })
@@ -55,7 +55,7 @@ pub(super) fn print(data_dir: &Path, output: &mut Output) -> Result<Verdict, Cli
             moment(ports.started_at),
             daemon.address(),
             daemon.bus_address(),
-            data_dir.display(),
+            target.data_dir.display(),
             story::list(&plugins, now),
         ))?;
     }
@@ -74,7 +74,7 @@ mod tests {
     fn a_running_daemon_is_described_with_its_plugins() {
         let daemon = ScriptedDaemon::start(vec![answer("200 OK", PLUGINS)]);
         let mut output = Output::captured(false);
-        assert_eq!(print(daemon.directory.path(), &mut output).unwrap(), Verdict::Reached);
+        assert_eq!(print(&daemon.target(), &mut output).unwrap(), Verdict::Reached);
         let text = output.written();
         let pid = std::process::id();
         assert!(text.starts_with(&format!("the daemon (pid {pid}) has been up for ")), "{text}");
@@ -87,7 +87,7 @@ mod tests {
     fn json_holds_what_the_daemon_said_unchanged() {
         let daemon = ScriptedDaemon::start(vec![answer("200 OK", PLUGINS)]);
         let mut output = Output::captured(true);
-        print(daemon.directory.path(), &mut output).unwrap();
+        print(&daemon.target(), &mut output).unwrap();
         let text = output.written();
         assert!(text.ends_with(&format!(",\"plugins\":{PLUGINS}}}\n")), "{text}");
         let state: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -101,12 +101,13 @@ mod tests {
     #[test]
     fn without_a_daemon_json_says_so_and_the_exit_code_too() {
         let directory = tempfile::tempdir().unwrap();
+        let target = Target::with_root_key(directory.path().to_owned());
         let mut output = Output::captured(true);
-        assert_eq!(print(directory.path(), &mut output).unwrap(), Verdict::NotReached);
+        assert_eq!(print(&target, &mut output).unwrap(), Verdict::NotReached);
         let state: serde_json::Value = serde_json::from_str(&output.written()).unwrap();
         assert_eq!(state["running"], false);
         assert!(state["reason"].as_str().unwrap().starts_with("no daemon runs on `"), "{state}");
-        let error = print(directory.path(), &mut Output::captured(false)).unwrap_err();
+        let error = print(&target, &mut Output::captured(false)).unwrap_err();
         assert_eq!(error.exit_code(), 1);
     }
 }

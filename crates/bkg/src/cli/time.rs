@@ -15,6 +15,11 @@ pub(super) fn elapsed(since: Timestamp, now: Timestamp) -> String {
     }
 }
 
+/// How long ago a moment was.
+pub(super) fn ago(time: Timestamp, now: Timestamp) -> String {
+    format!("{} ago", elapsed(time, now))
+}
+
 /// A moment to the millisecond, in UTC.
 pub(super) fn moment(time: Timestamp) -> String {
     format!("{time:.3}")
