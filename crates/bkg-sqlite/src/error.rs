@@ -1,20 +1,32 @@
 //! Why a database cannot be opened, and why a write or a read did not happen.
+//!
+//! Two enums, since the first is for whoever starts the program and the second for whoever uses it.
+//! The invariant: a message names the file and a way out.
 
-use std::path::PathBuf;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 
-/// Why a database cannot be opened. The file is as it was.
+use rusqlite::ErrorCode;
+
+use crate::files;
+
+/// Why a database cannot be opened. It is as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// It is not there, although it must be.
-    #[error("{what} `{}` is missing: restore it from a backup", path.display())]
+    #[error("{what} `{}` is missing: {restore}", path.display())]
     Missing {
         /// What the database is.
         what: &'static str,
         /// The file.
         path: PathBuf,
+        /// The way out.
+        restore: Restore,
     },
     /// It is there, but damaged.
-    #[error("{what} `{}` is damaged ({reason}): restore it from a backup", path.display())]
+    #[error("{what} `{}` is damaged ({reason}): {restore}", path.display())]
     Damaged {
         /// What the database is.
         what: &'static str,
@@ -22,10 +34,13 @@ pub enum OpenError {
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
+        /// The way out.
+        restore: Restore,
     },
-    /// It was written by a newer program.
+    /// It was written by a newer version of the program.
     #[error(
-        "{what} `{}` is of version {found}, and this program knows versions up to {known}: start the newer program, or restore the backup that it made",
+        "{what} `{}` is of version {found}, and this program knows versions up to {known}: start the newer \
+         program, or {restore}",
         path.display()
     )]
     Newer {
@@ -36,7 +51,25 @@ pub enum OpenError {
         /// Its version.
         found: i64,
         /// The newest version that this program knows.
-        known: i64,
+        known: usize,
+        /// The other way out.
+        restore: Restore,
+    },
+    /// It has an older version than this program reads, and was to be opened for reading only.
+    #[error(
+        "{what} `{}` is of version {found}, and this program reads version {known}: start its owner once, \
+         which brings it up to date",
+        path.display()
+    )]
+    Older {
+        /// What the database is.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: usize,
+        /// The version that this program reads.
+        known: usize,
     },
     /// It belongs to another program.
     #[error("`{}` is a database of another program, not {what}: put the right file there", path.display())]
@@ -48,7 +81,7 @@ pub enum OpenError {
     },
     /// Its bytes are not those of the last clean stop.
     #[error(
-        "{what} `{}` was changed since the last clean stop: restore it from a backup, or, if the change is wanted, remove `{}`",
+        "{what} `{}` was changed since the last clean stop: {restore}; if the change is wanted, remove `{}`",
         path.display(),
         seal.display()
     )]
@@ -59,14 +92,22 @@ pub enum OpenError {
         path: PathBuf,
         /// The file with the checksum.
         seal: PathBuf,
+        /// The way out.
+        restore: Restore,
     },
-    /// A change of its schema failed; it is of the version that it was.
-    #[error("{what} `{}` cannot be brought to version {version}: {reason}", path.display())]
+    /// A change of its schema failed; it has the version that it had.
+    #[error(
+        "{what} `{}` cannot be brought from version {found} to {version}: {reason}; nothing was changed, \
+         so go on with the former version of the program",
+        path.display()
+    )]
     Migration {
         /// What the database is.
         what: &'static str,
         /// The file.
         path: PathBuf,
+        /// Its version; 0 if it was to be made.
+        found: usize,
         /// The version that was not reached.
         version: usize,
         /// Why.
@@ -80,35 +121,188 @@ pub enum OpenError {
         /// With which file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        source: io::Error,
     },
+}
+
+impl OpenError {
+    /// Turns the system's error about `path` into one that says what was tried.
+    pub(crate) fn disk(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Disk { action, path, source }
+    }
+
+    pub(crate) fn missing(what: &'static str, path: &Path) -> Self {
+        Self::Missing { what, path: path.to_owned(), restore: Restore::of(path) }
+    }
+
+    pub(crate) fn damaged(what: &'static str, path: &Path, reason: impl ToString) -> Self {
+        let reason = reason.to_string();
+        Self::Damaged { what, path: path.to_owned(), reason, restore: Restore::of(path) }
+    }
+
+    pub(crate) fn altered(what: &'static str, path: &Path, seal: PathBuf) -> Self {
+        Self::Altered { what, path: path.to_owned(), seal, restore: Restore::of(path) }
+    }
+
+    /// Tells a file that is wrong from a disk that is, by what SQLite says.
+    pub(crate) fn sqlite(
+        what: &'static str,
+        action: &'static str,
+        path: &Path,
+    ) -> impl Fn(rusqlite::Error) -> Self {
+        let path = path.to_owned();
+        move |error| match error.sqlite_error_code() {
+            Some(
+                ErrorCode::CannotOpen
+                | ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked
+                | ErrorCode::DiskFull
+                | ErrorCode::NoLargeFileSupport
+                | ErrorCode::OperationInterrupted
+                | ErrorCode::OutOfMemory
+                | ErrorCode::PermissionDenied
+                | ErrorCode::ReadOnly,
+            ) => Self::disk(action, &path)(io::Error::other(error)),
+            // A file that ends too early is the file's fault, any other failed read the disk's.
+            Some(ErrorCode::SystemIoFailure) if !is_short_read(&error) => {
+                Self::disk(action, &path)(io::Error::other(error))
+            }
+            _ => Self::damaged(what, &path, error),
+        }
+    }
+}
+
+fn is_short_read(error: &rusqlite::Error) -> bool {
+    let extended = error.sqlite_error().map(|error| error.extended_code);
+    extended == Some(rusqlite::ffi::SQLITE_IOERR_SHORT_READ)
+}
+
+/// How to put an older state in the place of a database: the advice in messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restore {
+    database: PathBuf,
+    /// The copy that was made before the schema last changed, if there is one.
+    backup: Option<PathBuf>,
+}
+
+impl Restore {
+    pub(crate) fn of(database: &Path) -> Self {
+        Self { database: database.to_owned(), backup: newest_backup(database) }
+    }
+}
+
+impl fmt::Display for Restore {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.database.display();
+        // A log of other pages would be mixed into what is restored.
+        write!(
+            out,
+            "restore it from a backup, with no `{path}-wal`, `{path}-shm` or `{path}.seal` of this one left beside it"
+        )?;
+        match &self.backup {
+            Some(backup) => write!(out, " (`{}` is from before its last migration)", backup.display()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The copies that migrations left, with the version of each.
+pub(crate) fn backups(database: &Path) -> Vec<(usize, PathBuf)> {
+    let Some(name) = database.file_name().and_then(|name| name.to_str()) else { return Vec::new() };
+    // Whoever cannot list the directory gets a worse message, not another error.
+    let Ok(items) = fs::read_dir(files::directory_of(database)) else { return Vec::new() };
+    items
+        .flatten()
+        .filter_map(|item| {
+            let file = item.file_name();
+            let rest = file.to_str()?.strip_prefix(name)?;
+            let version = rest.strip_prefix(".v")?.strip_suffix(".bak")?.parse().ok()?;
+            Some((version, item.path()))
+        })
+        .collect()
+}
+
+fn newest_backup(database: &Path) -> Option<PathBuf> {
+    backups(database).into_iter().max().map(|(_, path)| path)
 }
 
 /// Why a write or a read did not happen.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
-    /// The disk is full: nothing was written.
+    /// The disk is full: nothing was written. It heals by itself when there is room.
     #[error("the disk is full: make room and try again")]
     Full,
     /// The database has been closed.
     #[error("the database is closed")]
     Closed,
-    /// The job or its transaction broke off: it was undone. The log says why.
-    #[error("the database did not carry the job out; the log says why")]
+    /// The job panicked, or the transaction that it shared was given up. The log says why.
+    #[error("the database did not carry this out, and the log says why: try again")]
     Lost,
-    /// The file could not be sealed.
-    #[error("the database could not be sealed: {0}")]
-    Seal(#[from] std::io::Error),
-    /// SQLite says no.
+    /// The file was closed, but could not be sealed.
+    #[error("the database was closed, but could not be sealed: {0}")]
+    Seal(#[source] io::Error),
+    /// SQLite refuses.
     #[error("the database failed: {0}")]
-    Sqlite(rusqlite::Error),
+    Sqlite(#[source] rusqlite::Error),
+}
+
+impl DatabaseError {
+    /// The same failure once more, for each of those who share it.
+    pub(crate) fn copy_of(error: &rusqlite::Error) -> Self {
+        match error {
+            rusqlite::Error::SqliteFailure(failure, text) => {
+                rusqlite::Error::SqliteFailure(*failure, text.clone()).into()
+            }
+            // What was asked for was `BEGIN` or `COMMIT`, which fail in no other way.
+            _ => Self::Lost,
+        }
+    }
 }
 
 impl From<rusqlite::Error> for DatabaseError {
     fn from(error: rusqlite::Error) -> Self {
-        match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::DiskFull) => Self::Full,
-            _ => Self::Sqlite(error),
+        let is_full = error.sqlite_error().is_some_and(|failure| {
+            // SQLite has no code of its own for a shared-memory file that cannot grow.
+            failure.code == ErrorCode::DiskFull
+                || failure.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE
+        });
+        if is_full { Self::Full } else { Self::Sqlite(error) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_the_newest_backup_and_what_must_not_be_left() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("notes.db");
+        assert_eq!(newest_backup(&path), None);
+        for name in ["notes.db.v2.bak", "notes.db.v10.bak", "notes.db.vx.bak", "other.db.v11.bak"] {
+            fs::write(directory.path().join(name), "").unwrap();
         }
+        let message = OpenError::damaged("the notes", &path, "a page is lost").to_string();
+        for part in ["the notes", "a page is lost", "notes.db-wal`", "notes.db.seal`", "notes.db.v10.bak`"]
+        {
+            assert!(message.contains(part), "{part}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_disk_that_fails_is_not_called_a_damaged_file() {
+        let check = |code: i32, is_damage: bool| {
+            let failure = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+            let error = OpenError::sqlite("the notes", "read", Path::new("notes.db"))(failure);
+            assert_eq!(matches!(error, OpenError::Damaged { .. }), is_damage, "{code}: {error}");
+        };
+        check(rusqlite::ffi::SQLITE_NOTADB, true);
+        check(rusqlite::ffi::SQLITE_CORRUPT, true);
+        check(rusqlite::ffi::SQLITE_IOERR_SHORT_READ, true);
+        check(rusqlite::ffi::SQLITE_IOERR_READ, false);
+        check(rusqlite::ffi::SQLITE_CANTOPEN, false);
+        check(rusqlite::ffi::SQLITE_FULL, false);
+        check(rusqlite::ffi::SQLITE_PERM, false);
     }
 }

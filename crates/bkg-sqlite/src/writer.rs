@@ -1,239 +1,177 @@
-//! The one thread that writes: jobs share a transaction, and are answered when it is on disk.
+//! The one thread that writes: jobs share a transaction, and hear of it when it is on the disk.
 //!
-//! A commit to a disk costs milliseconds, so jobs that wait are committed together. The invariant:
-//! a job hears of its success after the commit that holds it has been fsynced, never before.
+//! A commit costs milliseconds of waiting for the disk, so jobs that wait are committed together, each
+//! in a savepoint of its own. The invariant: a job hears `Ok` after the commit that holds it, and `Err`
+//! only if nothing that it did was committed. [`Database`] starts the thread and ends it.
+//!
+//! [`Database`]: crate::Database
 
-use std::any::Any;
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 
 use rusqlite::Connection;
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::error::DatabaseError;
+use crate::queue::{Job, Queue, Verdict, reason_of, settle};
 
-/// How many jobs may wait: a further `write` waits for room, a further `post` is refused.
-pub(crate) const QUEUE: usize = 1_024;
-/// How many jobs one transaction holds.
-const BATCH: usize = 512;
-/// How long a job for which nobody waits may wait for others to be committed with.
-pub const POST_WITHIN: Duration = Duration::from_secs(1);
-
-/// What is left of a job after it ran: to be told how the commit went.
-pub(crate) type Deliver = Box<dyn FnOnce(Result<(), DatabaseError>) + Send>;
-
-/// Work for which somebody waits; it gets the connection, or why there is no transaction.
-pub(crate) type Awaited = Box<dyn FnOnce(Result<&Connection, DatabaseError>) -> Ran + Send>;
-
-/// Work for which nobody waits.
-pub(crate) type Post = Box<dyn FnOnce(&Connection) -> rusqlite::Result<()> + Send>;
-
-/// Something to do with the writing connection.
-pub(crate) enum Work {
-    /// Somebody waits for it, and is also told where it cannot even begin.
-    Awaited(Awaited),
-    /// Nobody does.
-    Posted(Post),
-}
-
-/// Work with its place in the queue, which it keeps until it is taken out.
-pub(crate) struct Job {
-    pub(crate) work: Work,
-    pub(crate) place: OwnedSemaphorePermit,
-}
-
-/// How a job went, before its transaction is committed.
-pub(crate) enum Ran {
-    /// Keep what it did; `Deliver` hears of the commit.
-    Kept(Deliver),
-    /// Undo what it did; whoever waits has been told.
-    Undone,
-}
-
-/// What waits for the writer.
-#[derive(Default)]
-pub(crate) struct Queue {
-    waiting: Mutex<Waiting>,
-    arrived: Condvar,
-    commits: AtomicU64,
-}
-
-#[derive(Default)]
-struct Waiting {
-    jobs: VecDeque<Job>,
-    closed: bool,
-}
-
-impl Queue {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Adds a job; answers whether the writer will still do it.
-    pub(crate) fn push(&self, job: Job) -> bool {
-        let mut waiting = self.lock();
-        if waiting.closed {
-            return false;
-        }
-        waiting.jobs.push_back(job);
-        drop(waiting);
-        self.arrived.notify_one();
-        true
-    }
-
-    pub(crate) fn commits(&self) -> u64 {
-        self.commits.load(Ordering::Relaxed)
-    }
-
-    /// Nothing more comes: the writer ends after what waits.
-    pub(crate) fn close(&self) {
-        self.lock().closed = true;
-        self.arrived.notify_one();
-    }
-
-    /// The next jobs to commit together: at once if somebody waits for one of them, else when they are
-    /// due. `None` when nothing more comes.
-    fn next(&self) -> Option<Vec<Job>> {
-        let mut waiting = self.lock();
-        while waiting.jobs.is_empty() {
-            if waiting.closed {
-                return None;
-            }
-            waiting = self.arrived.wait(waiting).unwrap_or_else(PoisonError::into_inner);
-        }
-        let due = Instant::now() + POST_WITHIN;
-        loop {
-            let is_urgent = waiting.closed
-                || waiting.jobs.len() >= BATCH
-                || waiting.jobs.iter().any(|job| matches!(job.work, Work::Awaited(_)));
-            let left = due.saturating_duration_since(Instant::now());
-            if is_urgent || left.is_zero() {
-                break;
-            }
-            waiting = self.arrived.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        let count = waiting.jobs.len().min(BATCH);
-        Some(waiting.jobs.drain(..count).collect())
-    }
-}
-
+/// Starts the thread. It ends with the queue, and gives the connection back.
 pub(crate) fn start(connection: Connection, queue: Arc<Queue>) -> std::io::Result<JoinHandle<Connection>> {
-    std::thread::Builder::new().name("sqlite".to_owned()).spawn(move || {
+    thread::Builder::new().name("sqlite-writer".to_owned()).spawn(move || {
+        let guard = Abandon(&queue);
         while let Some(batch) = queue.next() {
-            if commit(&connection, batch) {
-                queue.commits.fetch_add(1, Ordering::Relaxed);
+            if write(&connection, batch) {
+                queue.committed();
             }
         }
+        drop(guard);
         connection
     })
 }
 
-/// Carries a batch out, commits it, and answers; says whether something was committed.
-fn commit(connection: &Connection, batch: Vec<Job>) -> bool {
-    let mut jobs = batch.into_iter();
-    let mut has_committed = false;
-    while jobs.len() > 0 {
-        has_committed |= commit_some(connection, &mut jobs);
+/// Ends the queue with the thread, however that ends.
+struct Abandon<'a>(&'a Queue);
+
+impl Drop for Abandon<'_> {
+    fn drop(&mut self) {
+        self.0.abandon();
     }
-    has_committed
 }
 
-/// Carries jobs out in one transaction, until none is left or SQLite gives the transaction up: it does
-/// where the disk is full or broken.
-fn commit_some(connection: &Connection, jobs: &mut std::vec::IntoIter<Job>) -> bool {
-    if let Err(error) = connection.execute_batch("BEGIN IMMEDIATE") {
-        refuse(jobs, &error);
+/// Carries jobs out, commits them, and tells them; answers whether there was anything to commit.
+fn write(connection: &Connection, batch: Vec<Box<dyn Job>>) -> bool {
+    // Carried out, but neither committed nor told.
+    let mut kept: Vec<Box<dyn Job>> = Vec::new();
+    let mut jobs = batch.into_iter();
+    let mut is_open = false;
+    while let Some(mut job) = jobs.next() {
+        if !is_open {
+            if let Err(error) = begin(connection) {
+                tracing::warn!(jobs = jobs.len() + 1, %error, "the database takes no writes");
+                settle_all(std::iter::once(job).chain(jobs), || Err(DatabaseError::copy_of(&error)));
+                return false;
+            }
+            is_open = true;
+        }
+        match in_savepoint(connection, &mut *job) {
+            End::Kept => kept.push(job),
+            End::Undone => settle(job, Ok(())),
+            End::Broken(reason) => {
+                // What others did in this transaction is gone with it; what follows gets a new one.
+                tracing::error!(
+                    jobs = kept.len() + 1,
+                    reason,
+                    "a transaction of the database was given up"
+                );
+                roll_back(connection);
+                is_open = false;
+                settle_all(kept.drain(..).chain([job]), || Err(DatabaseError::Lost));
+            }
+        }
+    }
+    if kept.is_empty() {
+        roll_back(connection);
         return false;
     }
-    let mut kept: Vec<Deliver> = Vec::new();
-    for Job { work, place } in jobs.by_ref() {
-        drop(place);
-        match work {
-            Work::Awaited(work) => {
-                let ran = in_savepoint(connection, || {
-                    let ran = work(Ok(connection));
-                    let keep = matches!(ran, Ran::Kept(_));
-                    (ran, keep)
-                });
-                if let Some(Ran::Kept(deliver)) = ran {
-                    kept.push(deliver);
-                }
-            }
-            Work::Posted(work) => {
-                let done = in_savepoint(connection, || {
-                    let done = work(connection);
-                    let keep = done.is_ok();
-                    (done, keep)
-                });
-                if let Some(Err(error)) = done {
-                    tracing::warn!(%error, "something that nobody waits for could not be written");
-                }
-            }
-        }
-        if connection.is_autocommit() {
-            break;
-        }
-    }
-    // Where the transaction is gone, this fails, and all that was in it is answered so.
     let committed = connection.execute_batch("COMMIT");
-    if committed.is_err() && !connection.is_autocommit() {
-        let _ = connection.execute_batch("ROLLBACK");
-    }
-    for deliver in kept {
-        deliver(match &committed {
-            Ok(()) => Ok(()),
-            Err(error) => Err(copy(error)),
-        });
+    match &committed {
+        Ok(()) => settle_all(kept, || Ok(())),
+        Err(error) => {
+            tracing::warn!(jobs = kept.len(), %error, "a transaction of the database could not be committed");
+            roll_back(connection);
+            settle_all(kept, || Err(DatabaseError::copy_of(error)));
+        }
     }
     committed.is_ok()
 }
 
-/// Tells whoever waits that there is no transaction.
-fn refuse(jobs: &mut std::vec::IntoIter<Job>, error: &rusqlite::Error) {
-    tracing::warn!(jobs = jobs.len(), %error, "no transaction can be begun");
-    for Job { work, .. } in jobs {
-        if let Work::Awaited(work) = work {
-            work(Err(copy(error)));
-        }
+/// Begins a transaction, never in what an earlier one left.
+fn begin(connection: &Connection) -> rusqlite::Result<()> {
+    if !connection.is_autocommit() {
+        connection.execute_batch("ROLLBACK")?;
+    }
+    connection.execute_batch("BEGIN IMMEDIATE")
+}
+
+/// Ends a transaction, if there still is one: after some errors SQLite has ended it by itself.
+fn roll_back(connection: &Connection) {
+    if !connection.is_autocommit()
+        && let Err(error) = connection.execute_batch("ROLLBACK")
+    {
+        // The next transaction does not begin before this has been done.
+        tracing::warn!(%error, "a transaction of the database cannot be rolled back yet");
     }
 }
 
-/// Runs work in a savepoint, and undoes it if it says so or panics.
-fn in_savepoint<T>(connection: &Connection, work: impl FnOnce() -> (T, bool)) -> Option<T> {
-    if let Err(error) = connection.execute_batch("SAVEPOINT job") {
-        tracing::warn!(%error, "a job of the database could not begin");
-        return None;
+/// How a job left its transaction.
+enum End {
+    Kept,
+    Undone,
+    /// The transaction cannot be gone on with.
+    Broken(&'static str),
+}
+
+fn in_savepoint(connection: &Connection, job: &mut dyn Job) -> End {
+    if connection.execute_batch("SAVEPOINT bkg_job").is_err() {
+        return End::Broken("a job could not begin");
     }
-    let outcome = catch_unwind(AssertUnwindSafe(work));
-    let keep = matches!(outcome, Ok((_, true)));
-    let end = if keep { "RELEASE job" } else { "ROLLBACK TO job; RELEASE job" };
-    if let Err(error) = connection.execute_batch(end) {
-        tracing::warn!(%error, "a job of the database could not end");
+    let verdict = catch_unwind(AssertUnwindSafe(|| job.run(connection))).unwrap_or_else(|panic| {
+        tracing::error!(reason = reason_of(&*panic), "a job of the database panicked");
+        Verdict::Undo
+    });
+    // On a full disk and after a failed read or write, SQLite rolls back all, not the statement. A
+    // further savepoint would then be a transaction of its own, and be committed with its release.
+    if connection.is_autocommit() {
+        return End::Broken("SQLite rolled it back: the disk is full or fails");
     }
-    match outcome {
-        Ok((value, _)) => Some(value),
-        Err(panic) => {
-            tracing::error!(reason = reason_of(&*panic), "a job of the database panicked");
-            None
-        }
+    let (sql, end) = match verdict {
+        Verdict::Keep => ("RELEASE bkg_job", End::Kept),
+        Verdict::Undo => ("ROLLBACK TO bkg_job; RELEASE bkg_job", End::Undone),
+    };
+    match connection.execute_batch(sql) {
+        Ok(()) => end,
+        Err(_) => End::Broken("a job could not end"),
     }
 }
 
-fn reason_of(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("unknown")
+fn settle_all(
+    jobs: impl IntoIterator<Item = Box<dyn Job>>,
+    outcome: impl Fn() -> Result<(), DatabaseError>,
+) {
+    for job in jobs {
+        settle(job, outcome());
+    }
 }
 
-/// The same failure for each job of a batch.
-fn copy(error: &rusqlite::Error) -> DatabaseError {
-    match error {
-        rusqlite::Error::SqliteFailure(failure, text) => {
-            rusqlite::Error::SqliteFailure(*failure, text.clone()).into()
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::jobs::Awaited;
+
+    #[test]
+    fn where_no_transaction_begins_no_job_runs_and_each_hears_why() {
+        let directory = tempfile::tempdir().unwrap();
+        let open = || {
+            let connection = Connection::open(directory.path().join("notes.db")).unwrap();
+            connection.busy_timeout(Duration::ZERO).unwrap();
+            connection
+        };
+        let (connection, other) = (open(), open());
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let job =
+            || Awaited::new(|_: &Connection| -> Result<(), DatabaseError> { panic!("it must not run") });
+        let (jobs, outcomes): (Vec<_>, Vec<_>) = (0..3)
+            .map(|_| {
+                let (job, outcome) = job();
+                (Box::new(job) as Box<dyn Job>, outcome)
+            })
+            .unzip();
+        assert!(!write(&connection, jobs));
+        for outcome in outcomes {
+            let outcome = outcome.blocking_recv().unwrap();
+            assert!(matches!(outcome, Err(DatabaseError::Sqlite(_))), "{outcome:?}");
         }
-        _ => DatabaseError::Lost,
     }
 }

@@ -150,7 +150,10 @@ impl StoreError {
             | Self::AuditKeyDamaged { .. }
             | Self::AuditKeyWrong { .. }
             | Self::AuditBroken { .. } => true,
-            Self::Open(error) => !matches!(error, OpenError::Disk { .. } | OpenError::Migration { .. }),
+            Self::Open(error) => !matches!(
+                error,
+                OpenError::Disk { .. } | OpenError::Migration { .. } | OpenError::Older { .. }
+            ),
             Self::Locked { .. }
             | Self::NoSuchIntent { .. }
             | Self::Full
