@@ -54,9 +54,14 @@ impl Consumption {
     /// # Errors
     /// [`AuthError::TooManyRequests`] with the time until the next one, [`AuthError::QuotaUsedUp`] with
     /// the time until tomorrow; a request that is refused is not counted.
-    pub(super) fn count_request(&self, caller: &Caller, time: Timestamp) -> Result<(), AuthError> {
+    pub(super) fn count_request(
+        &self,
+        caller: &Caller,
+        clock: impl FnOnce() -> Timestamp,
+    ) -> Result<(), AuthError> {
         let limits = caller.rights().limits;
         let (Some(key), true) = (caller.key_id(), limits != Default::default()) else { return Ok(()) };
+        let time = clock();
         let mut keys = self.lock();
         let used = keys.entry(Arc::clone(key)).or_default();
         if let Some(most) = limits.tokens_per_day
@@ -124,17 +129,17 @@ mod tests {
         let consumption = Consumption::default();
         let three = caller(json!({ "requestsPerMinute": 3 }));
         for _ in 0..3 {
-            consumption.count_request(&three, at(0)).unwrap();
+            consumption.count_request(&three, || at(0)).unwrap();
         }
-        let error = consumption.count_request(&three, at(0)).unwrap_err();
+        let error = consumption.count_request(&three, || at(0)).unwrap_err();
         assert!(
             matches!(error, AuthError::TooManyRequests { most: 3, wait } if wait <= Duration::from_secs(20))
         );
         // Another limit is another measure.
-        consumption.count_request(&caller(json!({ "requestsPerMinute": 4 })), at(0)).unwrap();
-        let none = consumption.count_request(&caller(json!({ "requestsPerMinute": 0 })), at(0));
+        consumption.count_request(&caller(json!({ "requestsPerMinute": 4 })), || at(0)).unwrap();
+        let none = consumption.count_request(&caller(json!({ "requestsPerMinute": 0 })), || at(0));
         assert!(matches!(none, Err(AuthError::TooManyRequests { most: 0, .. })));
-        consumption.count_request(&caller(json!({})), at(0)).unwrap();
+        consumption.count_request(&caller(json!({})), || at(0)).unwrap();
     }
 
     #[test]
@@ -143,13 +148,13 @@ mod tests {
         let hundred = caller(json!({ "tokensPerDay": 100 }));
         consumption.restore([("k".to_owned(), 60)].into(), at(DAY - 10));
         consumption.count_tokens("k", 39, at(DAY - 10));
-        consumption.count_request(&hundred, at(DAY - 10)).unwrap();
+        consumption.count_request(&hundred, || at(DAY - 10)).unwrap();
         consumption.count_tokens("k", 1, at(DAY - 10));
-        let error = consumption.count_request(&hundred, at(DAY - 10)).unwrap_err();
+        let error = consumption.count_request(&hundred, || at(DAY - 10)).unwrap_err();
         assert!(
             matches!(error, AuthError::QuotaUsedUp { most: 100, wait } if wait.as_secs() == 10),
             "{error}"
         );
-        consumption.count_request(&hundred, at(DAY)).unwrap();
+        consumption.count_request(&hundred, || at(DAY)).unwrap();
     }
 }

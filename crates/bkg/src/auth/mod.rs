@@ -84,7 +84,9 @@ pub enum AuthError {
         who: String,
     },
     /// The caller must change the password before anything else.
-    #[error("`{user}` must choose a new password first: `POST /auth/password`")]
+    #[error(
+        "`{user}` must choose a new password first: `bkg user password {user}`, or `POST /auth/password`"
+    )]
     PasswordDue {
         /// Who asked.
         user: String,
@@ -131,7 +133,7 @@ impl Authenticator {
             return if matches { Ok(self.root.clone()) } else { Err(AuthError::Invalid) };
         }
         let caller = self.check(credential).await?;
-        self.consumption.count_request(&caller, Timestamp::now())?;
+        self.consumption.count_request(&caller, Timestamp::now)?;
         Ok(caller)
     }
 

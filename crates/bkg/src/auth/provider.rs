@@ -184,7 +184,7 @@ impl Provider {
 
     fn absence(&self, state: State) -> String {
         format!(
-            "the auth provider `{name}` is {}: `bkg plugin show {name}` says why, `bkg plugin restart {name}` starts it anew",
+            "the auth provider `{name}` is {}: `bkg --root plugin show {name}` says why, `bkg --root plugin restart {name}` starts it anew",
             state.as_str(),
             name = self.name
         )

@@ -22,7 +22,7 @@ pub(super) struct Circumstances<'a> {
 pub(super) fn advice(circumstances: &Circumstances<'_>) -> Option<String> {
     let Circumstances { status, code, param, retry_after, origin } = circumstances;
     match (status, *code) {
-        // Others own what they make unless they say otherwise; whoever holds the root key is nobody's owner.
+        // A user's keys are the user's own unless another is named; the root key belongs to no user.
         (400, _) if *param == Some("user") => match origin {
             Some(Origin::RootKey { .. }) => Some("`--user NAME` says whose".to_owned()),
             _ => None,

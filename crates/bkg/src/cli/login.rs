@@ -204,7 +204,10 @@ mod tests {
         let target = target_at(daemon.directory.path());
         let error = login(&target, &request(), &mut Input::sent(["x\n"]), &mut Output::captured(false))
             .unwrap_err();
-        assert_eq!(error.to_string(), "the name or the password is wrong");
+        assert_eq!(
+            error.to_string(),
+            "the name or the password is wrong; try again, or set another password: `bkg --root user password NAME`"
+        );
         assert_eq!(place(&target).unwrap().saved(&target.data_dir).unwrap(), None);
         daemon.requests();
     }

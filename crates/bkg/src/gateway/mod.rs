@@ -9,6 +9,7 @@ mod embeddings;
 mod models;
 mod sse;
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use bkg_protocol::{CapabilityName, RawJson};
@@ -95,7 +96,8 @@ impl Gateway {
                 http: None,
                 lineage,
             };
-            call.while_allowed(self.dispatcher.ask(question)).await
+            // Pinned here: the future is large, and passing it on would copy it.
+            call.while_allowed(pin!(self.dispatcher.ask(question))).await
         };
         let answered = asking.await.inspect_err(|problem| meter.failed(problem))?;
         meter.answered_by(&answered.plugin);

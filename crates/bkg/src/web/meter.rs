@@ -95,13 +95,7 @@ impl Meter {
 
     /// Takes the tokens from an answer, or from a part of one, that has a `usage` object.
     pub fn read_tokens(&mut self, answer: &RawJson) {
-        #[derive(Deserialize)]
-        struct Answer {
-            usage: Option<Tokens>,
-        }
-        if has_usage(answer.as_str())
-            && let Ok(Answer { usage: Some(tokens) }) = answer.read()
-        {
+        if let Some(tokens) = usage_in(answer.as_str()) {
             self.tokens = tokens;
         }
     }
@@ -126,13 +120,22 @@ impl Meter {
     }
 }
 
-/// Whether a JSON text has a `usage` that is an object, as far as that can be seen without reading it.
-fn has_usage(text: &str) -> bool {
+/// The `usage` object of a JSON text, which answers have near their end. Only that object is read: the
+/// answer itself goes to the client as it is.
+fn usage_in(text: &str) -> Option<Tokens> {
     const NAME: &str = "\"usage\"";
-    text.match_indices(NAME).any(|(at, _)| {
+    let mut before = text;
+    while let Some(at) = before.rfind(NAME) {
         let after = text[at + NAME.len()..].trim_start();
-        after.strip_prefix(':').is_some_and(|value| value.trim_start().starts_with('{'))
-    })
+        // A quote inside of a text has a backslash before it, so what stands here is a name.
+        let object = after.strip_prefix(':').map(str::trim_start).filter(|value| value.starts_with('{'));
+        if let Some(object) = object.filter(|_| !text[..at].ends_with('\\')) {
+            let mut values = serde_json::Deserializer::from_str(object).into_iter();
+            return values.next()?.ok();
+        }
+        before = &text[..at];
+    }
+    None
 }
 
 impl Drop for Meter {
@@ -171,16 +174,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_usage_object_is_worth_reading() {
-        for (text, has) in [
-            (r#"{"usage":{"prompt_tokens":1}}"#, true),
-            (r#"{"usage" : {"prompt_tokens":1}}"#, true),
-            (r#"{"usage":null}"#, false),
-            (r#"{"a":"\"usage\" is a word","usage":{}}"#, true),
-            (r#"{"a":1}"#, false),
-            ("\"usage\"", false),
+    fn the_usage_of_an_answer_is_found_and_nothing_else_is_taken_for_it() {
+        let read = |text: &str| usage_in(text).and_then(|tokens| tokens.prompt_tokens);
+        for (text, tokens) in [
+            (r#"{"usage":{"prompt_tokens":1}}"#, Some(1)),
+            (r#"{"usage" : {"prompt_tokens":2, "more": {"a": []}}, "z": [1]}"#, Some(2)),
+            (r#"{"usage":null}"#, None),
+            (r#"{"a":"\"usage\":{\"prompt_tokens\":9}","usage":{"prompt_tokens":3}}"#, Some(3)),
+            (r#"{"usage":{"prompt_tokens":4},"a":"\"usage\":{\"prompt_tokens\":9}"}"#, Some(4)),
+            (r#"{"a":"\"usage\":{\"prompt_tokens\":9}"}"#, None),
+            (r#"{"a":1}"#, None),
+            ("\"usage\"", None),
+            (r#"{"usage":{"prompt_tokens":"x"}}"#, None),
         ] {
-            assert_eq!(has_usage(text), has, "{text}");
+            assert_eq!(read(text), tokens, "{text}");
         }
     }
 }

@@ -30,9 +30,10 @@ use uuid::Uuid;
 use super::body::{discard, returning};
 use super::routes::{Peer, RequestId, dialect_of};
 use crate::config::HttpLimits;
-use crate::error::Problem;
+use crate::error::{Dialect, Problem};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 /// How long accepting rests when the machine has no descriptor left: without it the loop would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -180,7 +181,13 @@ where
             Ok(Problem::new(ErrorCode::Internal, message).response(dialect))
         })
         .unwrap_or_else(|never: Infallible| match never {});
-    response.headers_mut().insert(REQUEST_ID, header);
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, header);
+    if dialect == Dialect::Backplane {
+        // What browsers may come to: no page of another site gets hold of it in any form.
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
+    }
     (response, rest.and_then(|mut rest| rest.try_recv().ok()))
 }
 
