@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -24,7 +24,8 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a test waits for anything.
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How a test's daemon is put together.
 pub struct Builder {
@@ -48,6 +49,14 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// Reads an answer to its end.
+    pub async fn read(response: http::Response<Connected>) -> hyper::Result<Self> {
+        let (parts, body) = response.into_parts();
+        let body = timeout(PATIENCE, body.collect()).await.expect("the body ended")?;
+        let text = String::from_utf8(body.to_bytes().to_vec()).unwrap();
+        Ok(Self { status: parts.status, headers: parts.headers, text })
+    }
+
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
     }
@@ -82,6 +91,13 @@ impl Builder {
             whole[key] = value.clone();
         }
         fs::write(target.join("plugin.json"), whole.to_string()).unwrap();
+        self
+    }
+
+    /// Adds a plugin of the repository's own `plugins`, its settings changed, with the binary that was
+    /// built beside the daemon's.
+    pub fn bundled(self, name: &str, settings: &Value) -> Self {
+        copy_bundled(name, &self.plugins(), settings);
         self
     }
 
@@ -252,21 +268,14 @@ impl TestHost {
 
     /// Sends a request as it is and reads the whole answer.
     pub async fn send_request(&self, request: Request<Full<Bytes>>) -> Reply {
-        let (parts, body) = self.open(request).await.into_parts();
-        let body = timeout(PATIENCE, body.collect()).await.expect("the body ended").unwrap();
-        let text = String::from_utf8(body.to_bytes().to_vec()).unwrap();
-        Reply { status: parts.status, headers: parts.headers, text }
+        Reply::read(self.open(request).await).await.unwrap()
     }
 
     /// Sends a request on a connection of its own and answers when the headers are there. Dropping
     /// the response closes the connection.
     pub async fn open(&self, request: Request<Full<Bytes>>) -> http::Response<Connected> {
         let socket = TcpStream::connect(("127.0.0.1", self.api_port())).await.unwrap();
-        let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await.unwrap();
-        let connection = tokio::spawn(connection);
-        let answered = timeout(PATIENCE, sender.send_request(request)).await.expect("an answer in time");
-        let response = answered.unwrap();
-        response.map(|body| Connected { body, connection })
+        open_on(socket, request).await.unwrap()
     }
 
     /// A capability of a plugin, directly.
@@ -283,9 +292,31 @@ impl TestHost {
     }
 
     pub async fn stop(mut self) {
+        self.leave().await;
+    }
+
+    /// Stops the daemon and starts it again on the same directories.
+    pub async fn restart(mut self) -> Self {
+        self.leave().await;
+        let config = fs::read_to_string(self.directory.path().join("bkg.toml")).unwrap();
+        Builder { directory: self.directory, config }.start().await
+    }
+
+    async fn leave(&mut self) {
         let host = self.host.take().expect("stopped once");
         timeout(PATIENCE, host.stop()).await.expect("the host stops in time");
     }
+}
+
+/// Sends a request over a connection that is there, and answers when the headers are.
+pub async fn open_on(
+    socket: TcpStream,
+    request: Request<Full<Bytes>>,
+) -> hyper::Result<http::Response<Connected>> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
+    let connection = tokio::spawn(connection);
+    let answered = timeout(PATIENCE, sender.send_request(request)).await.expect("an answer in time");
+    Ok(answered?.map(|body| Connected { body, connection }))
 }
 
 /// A response body with the connection that it comes over.
@@ -303,6 +334,27 @@ impl Connected {
     pub fn leave(self) {
         self.connection.abort();
     }
+}
+
+/// Copies a plugin of the repository's own `plugins` into a directory of plugin folders, its settings
+/// changed, with the binary that was built beside the daemon's.
+pub fn copy_bundled(name: &str, plugins: &Path, settings: &Value) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins").join(name);
+    let target = plugins.join(name);
+    fs::create_dir_all(target.join("bin")).unwrap();
+    for file in ["plugin.json", "start.sh"] {
+        fs::copy(source.join(file), target.join(file)).unwrap();
+    }
+    let text = fs::read_to_string(source.join("config.json")).unwrap();
+    let mut config: Value = serde_json::from_str(&text).unwrap();
+    for (key, value) in settings.as_object().unwrap() {
+        config[key] = value.clone();
+    }
+    fs::write(target.join("config.json"), config.to_string()).unwrap();
+    let program = format!("bkg-plugin-{name}");
+    let binary = Path::new(env!("CARGO_BIN_EXE_bkg")).with_file_name(&program);
+    assert!(binary.is_file(), "`{program}` is not built: run `cargo build --workspace` first");
+    symlink(&binary, target.join("bin").join(&program)).unwrap();
 }
 
 /// Runs a test once more in a process of its own, because it looks at or changes what a whole process

@@ -6,13 +6,23 @@
 #![allow(clippy::unwrap_used, reason = "a test fails where its arrangement does")]
 #![allow(unreachable_pub, reason = "the harness is a library to the modules beside it")]
 
+mod accounts;
+mod auth;
 mod bus;
 mod calls;
 mod connections;
+mod daemon;
+mod durability;
 mod host;
 mod launches;
 mod load;
+mod logins;
+mod losses;
 mod openai;
+mod outages;
 mod repository;
 mod routes;
+mod scopes;
+mod secrets;
 mod supervision;
+mod visitor;

@@ -10,7 +10,7 @@ import { after, before, describe, it } from 'node:test';
 
 import OpenAI from 'openai';
 
-import { Host, llmserver, misbehave, nowMs, until } from './harness.mjs';
+import { Host, apikeys, llmserver, misbehave, nowMs, until } from './harness.mjs';
 
 const CANCEL_WITHIN_MS = 100;
 const ANSWER_WITHIN_MS = 250;
@@ -31,7 +31,7 @@ describe('a daemon with plugins', { timeout: 120_000 }, () => {
   /** @type {Host} */
   let host;
   before(async () => {
-    host = await Host.start(llmserver(), misbehave());
+    host = await Host.start(apikeys(), llmserver(), misbehave());
   });
   after(() => host?.stop());
 

@@ -42,6 +42,14 @@ export const llmserver = (settings = {}) => ({
   settings,
 });
 
+/** The bundled auth provider, as `scripts/test` built it, with hashes that are cheap. */
+export const apikeys = (settings = {}) => ({
+  source: join(REPOSITORY, 'plugins/apikeys'),
+  name: 'apikeys',
+  binary: 'bkg-plugin-apikeys',
+  settings: { bcryptCost: 4, ...settings },
+});
+
 /** The plugin that breaks rules on command. */
 export const misbehave = (settings = {}) => ({
   source: join(FIXTURES, 'misbehave'),

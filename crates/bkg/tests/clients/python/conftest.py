@@ -1,7 +1,7 @@
 """The daemons that tests share, and which test shows which rule.
 
-`host` is one daemon for all tests that leave it as they found it; `start_host` starts one of its own
-for a test that kills, stops or floods something.
+`host` is one daemon for all tests that leave it as they found it, `guarded` one with users and keys;
+`start_host` starts one of its own for a test that kills, stops or floods something.
 
 The rules of OpenAI fidelity (`docs/http.md`), and where each is shown from a client's side:
 
@@ -18,6 +18,9 @@ The rules of OpenAI fidelity (`docs/http.md`), and where each is shown from a cl
 | 9 | the list of models, ids with slashes | `test_models.py` |
 | 10 | a client that leaves cancels the work | `test_broken_streams.py` |
 
+`test_keys.py`, `test_command_line.py` and `test_accounts.py` show who may do what, for programs and on the
+command line; `test_browser.py` shows it for pages of other sites, in a real browser.
+
 `test_base_plugin.py`, `test_launches.py` and `test_daemon.py` show what holds below the HTTP surface.
 """
 
@@ -26,7 +29,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness import Host, PluginFolder, base_echo, llmserver, misbehave
+from harness import ADMIN_PASSWORD, Host, PluginFolder, apikeys, base_echo, llmserver, misbehave
 
 # A proxy of the machine must not stand between the tests and loopback.
 os.environ["NO_PROXY"] = "127.0.0.1,localhost"
@@ -34,8 +37,22 @@ os.environ["NO_PROXY"] = "127.0.0.1,localhost"
 
 @pytest.fixture(scope="session")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    """One daemon with llmserver, misbehave and a base plugin."""
-    host = Host(tmp_path_factory.mktemp("host"), llmserver(), misbehave(), base_echo()).start()
+    """One daemon with llmserver, misbehave, a base plugin, and apikeys to tell a wrong key from a right one."""
+    plugins = (apikeys(), llmserver(), misbehave(), base_echo())
+    host = Host(tmp_path_factory.mktemp("host"), *plugins).start()
+    yield host
+    host.stop()
+
+
+@pytest.fixture(scope="session")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """One daemon whose credentials `apikeys` checks, with plugins to use and to ask things of.
+
+    Its first administrator is `admin` with `ADMIN_PASSWORD`.
+    """
+    environment = {"ADMIN_PASSWORD": ADMIN_PASSWORD}
+    directory = tmp_path_factory.mktemp("guarded")
+    host = Host(directory, apikeys(), llmserver(), misbehave(), environment=environment).start()
     yield host
     host.stop()
 
@@ -45,8 +62,9 @@ def start_host(tmp_path: Path) -> Iterator[Callable[..., Host]]:
     """Starts a daemon that belongs to the test alone, with the given plugins."""
     started: list[Host] = []
 
-    def start(*plugins: PluginFolder, config: str = "") -> Host:
-        started.append(Host(tmp_path / f"host-{len(started)}", *plugins, config=config).start())
+    def start(*plugins: PluginFolder, config: str = "", **environment: str) -> Host:
+        directory = tmp_path / f"host-{len(started)}"
+        started.append(Host(directory, *plugins, config=config, environment=environment).start())
         return started[-1]
 
     yield start

@@ -26,6 +26,9 @@ BINARIES = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target")) / "de
 BUNDLED = REPOSITORY / "plugins"
 FIXTURES = REPOSITORY / "crates/bkg/tests/plugins"
 
+# What the first administrator has where a test says nothing else: no test has to choose one first.
+ADMIN_PASSWORD = "a password of the tests"
+
 T = TypeVar("T")
 
 
@@ -74,6 +77,12 @@ class PluginFolder:
 def llmserver(**settings: Any) -> PluginFolder:
     """The bundled llmserver, as `scripts/test` built it."""
     return PluginFolder("llmserver", BUNDLED / "llmserver", settings, binary="bkg-plugin-llmserver")
+
+
+def apikeys(**settings: Any) -> PluginFolder:
+    """The bundled auth provider, as `scripts/test` built it. Its hashes are cheap: no test guards them."""
+    settings = {"bcryptCost": 4, **settings}
+    return PluginFolder("apikeys", BUNDLED / "apikeys", settings, binary="bkg-plugin-apikeys")
 
 
 def misbehave(**settings: Any) -> PluginFolder:
@@ -142,7 +151,13 @@ class Answer:
 class Host:
     """One daemon with a data directory and a plugins directory below `directory`."""
 
-    def __init__(self, directory: Path, *plugins: PluginFolder, config: str = "") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *plugins: PluginFolder,
+        config: str = "",
+        environment: dict[str, str] | None = None,
+    ) -> None:
         self.data = directory / "data"
         self.plugins = directory / "plugins"
         self.log = directory / "bkg.log"
@@ -156,9 +171,12 @@ class Host:
             *("--config", str(directory / "bkg.toml"), "--api-port", "0", "--bus-port", "0"),
         ]
         self.environment = {
-            name: value for name, value in os.environ.items() if not name.startswith("BKG_")
+            name: value for name, value in os.environ.items() if not name.startswith(("BKG_", "ADMIN_"))
         }
         self.environment["BKG_CACHE_DIR"] = str(directory / "cache")
+        # The logins of whoever runs the tests are none of a test's business.
+        self.environment["XDG_CONFIG_HOME"] = str(directory / "settings")
+        self.environment.update(environment or {})
         self.waited_for = [
             plugin.name
             for plugin in plugins
@@ -241,10 +259,19 @@ class Host:
         self.process.kill()
         self.process.wait()
 
-    def command_line(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Runs `bkg` against this daemon."""
+    def command_line(
+        self, *arguments: str, typed: str = "", environment: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs `bkg` against this daemon; `typed` is its standard input."""
         command = [str(BINARIES / "bkg"), "--data-dir", str(self.data), *arguments]
-        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60)
+        return subprocess.run(
+            command,
+            env={**self.environment, **(environment or {})},
+            input=typed,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
 
     @property
     def url(self) -> str:

@@ -97,7 +97,7 @@ def test_a_stop_under_load_lets_running_answers_finish(start_host: Callable[...,
 
 def test_what_scripts_rely_on_is_there(host: Host) -> None:
     assert {"pid", "api", "bus", "plugins", "startedAt"} <= host.ports.keys()
-    assert set(host.ports["plugins"]) == {"llmserver", "misbehave", "base-echo"}
+    assert set(host.ports["plugins"]) == {"apikeys", "llmserver", "misbehave", "base-echo"}
     assert (host.data / "root.key").stat().st_mode & 0o777 == 0o600
     assert host.key.startswith("bkg_root_")
     assert host.http("GET", "/health", key="").status == 200
