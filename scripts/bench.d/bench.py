@@ -28,6 +28,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 CHUNKS = 1_000
+PASSWORD = "measured, not guessed"
 
 NGINX = """
 daemon off;
@@ -124,9 +125,9 @@ def running(command: list[str], log: Path, **options: Any) -> Iterator[subproces
             process.wait()
 
 
-def post(port: int, key: str, body: dict[str, Any]) -> bytes:
+def post(port: int, key: str, body: dict[str, Any], path: str = "/v1/chat/completions") -> bytes:
     request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/v1/chat/completions",
+        f"http://127.0.0.1:{port}{path}",
         json.dumps(body).encode(),
         {"Content-Type": "application/json", "Authorization": f"Bearer {key}"},
     )
@@ -146,21 +147,21 @@ def get_json(port: int, key: str, path: str) -> Any:
 
 @contextlib.contextmanager
 def backplane(directory: Path, threads: int | None) -> Iterator[System]:
-    """The daemon with llmserver, on everything that it does by default."""
+    """The daemon with llmserver and an API key, on everything that it does by default."""
     data = directory / "data"
     config = directory / "bkg.toml"
     config.write_text("" if threads is None else f"[runtime]\nthreads = {threads}\n")
-    # The bundled plugin, but certainly its release build, whichever of its builds is the newest.
+    # The bundled plugins, but certainly their release builds, whichever of their builds is the newest.
     plugins = directory / "plugins"
-    shutil.copytree(
-        REPOSITORY / "plugins/llmserver", plugins / "llmserver", ignore=shutil.ignore_patterns("src")
-    )
-    start = plugins / "llmserver/start.sh"
-    start.write_text(f"#!/bin/sh\nexec '{TARGET / 'release/bkg-plugin-llmserver'}'\n")
+    for name in ("apikeys", "llmserver"):
+        shutil.copytree(REPOSITORY / "plugins" / name, plugins / name, ignore=shutil.ignore_patterns("src"))
+        binary = TARGET / f"release/bkg-plugin-{name}"
+        (plugins / name / "start.sh").write_text(f"#!/bin/sh\nexec '{binary}'\n")
     command = [str(TARGET / "release/bkg"), "serve", "--data-dir", str(data), "--config", str(config)]
     command += ["--plugins-dir", str(plugins), "--api-port", "0", "--bus-port", "0"]
     log = directory / "bkg.log"
-    with running(command, log, stdout=subprocess.DEVNULL) as daemon:
+    environment = {**os.environ, "ADMIN_PASSWORD": PASSWORD}
+    with running(command, log, stdout=subprocess.DEVNULL, env=environment) as daemon:
 
         def ports() -> dict[str, Any] | None:
             if daemon.poll() is not None:
@@ -169,10 +170,12 @@ def backplane(directory: Path, threads: int | None) -> Iterator[System]:
             return dict(json.loads(path.read_text())) if path.exists() else None
 
         port = until(ports, "the daemon is ready")["api"]
-        key = (data / "root.key").read_text().strip()
+        root = (data / "root.key").read_text().strip()
+        wanted = {"user": "admin", "scopes": ["llm.chat"]}
+        key = json.loads(post(port, root, wanted, "/admin/keys"))["key"]
 
         def plugin() -> Any:
-            shown = get_json(port, key, "/admin/plugins/llmserver")
+            shown = get_json(port, root, "/admin/plugins/llmserver")
             return shown["status"] == "running" and shown["instances"]
 
         (instance,) = until(plugin, "llmserver is running")
