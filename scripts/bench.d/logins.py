@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from bench import PASSWORD, System, backplane
@@ -105,22 +106,24 @@ def main() -> None:
         ):
             statuses: list[int] = []
             threads = flood(system.port, sources, statuses)
-            seen: list[float] = []
-            watching = threading.Thread(target=lambda: seen.append(witness(system, 5)))  # noqa: B023
-            watching.start()
-            entered = owner(system.port)
-            for thread in [watching, *threads]:
+            with ThreadPoolExecutor(max_workers=1) as pool:
+                watching = pool.submit(witness, system, 5)
+                entered = owner(system.port)
+                ratio = watching.result() / alone
+            for thread in threads:
                 thread.join()
             counts = {status: statuses.count(status) for status in sorted(set(statuses))}
-            rows.append((name, seen[0] / alone, entered, counts))
+            rows.append((name, ratio, entered, counts))
         existing, missing, share = timing(system.port, options.tries, source)
     print(f"witness alone: p99 {alone:.2f} ms\n")
     print("| flood from | witness p99, of alone | bar | the owner is in after | bar | answers |")
     print("|---|---|---|---|---|---|")
     for name, ratio, entered, counts in rows:
-        print(f"| {name} | {ratio:.2f} | ≤ {BARS['witness']} | {entered:.1f} s | ≤ {BARS['owner']} s | {counts} |")
+        witness_bar, owner_bar = BARS["witness"], BARS["owner"]
+        print(f"| {name} | {ratio:.2f} | ≤ {witness_bar} | {entered:.1f} s | ≤ {owner_bar} s | {counts} |")
     print(f"\nexisting user {existing:.1f} ms, missing user {missing:.1f} ms ({existing / missing:.3f});")
-    print(f"an existing one takes longer in {share:.1%} of pairs of {options.tries} tries each (50 % is chance)")
+    tries = options.tries
+    print(f"an existing one takes longer in {share:.1%} of pairs of {tries} tries each (50 % is chance)")
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ os.environ["NO_PROXY"] = "127.0.0.1,localhost"
 
 @pytest.fixture(scope="session")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    """One daemon with llmserver, misbehave, a base plugin, and apikeys to tell a wrong key from a right one."""
+    """One daemon with llmserver, misbehave, a base plugin, and apikeys, which knows wrong keys."""
     plugins = (apikeys(), llmserver(), misbehave(), base_echo())
     host = Host(tmp_path_factory.mktemp("host"), *plugins).start()
     yield host
