@@ -16,9 +16,11 @@ use crate::hasher::Hasher;
 use crate::hmac_key::HmacKey;
 use crate::moment::Moment;
 use crate::opening::{self, OpeningError};
+use crate::operations::Operations;
 use crate::payload::OperationId;
 use crate::refusal::Refusal;
 use crate::settings::AccountSettings;
+use crate::user::require_users;
 use crate::uses::Uses;
 use crate::vitals::Vitals;
 
@@ -32,6 +34,7 @@ pub(crate) struct Accounts {
     pub(crate) uses: Uses,
     pub(crate) vitals: Vitals,
     announcements: Arc<Announcements>,
+    operations: Arc<Operations>,
     changes: TaskTracker,
 }
 
@@ -51,6 +54,7 @@ impl Accounts {
             uses: Uses::default(),
             vitals: Vitals::default(),
             announcements: Arc::default(),
+            operations: Arc::default(),
             changes: TaskTracker::new(),
         }))
     }
@@ -80,10 +84,15 @@ impl Accounts {
         let (accounts, host) = (Arc::clone(self), host.clone());
         // A task of its own: what is on disk is announced also if the caller leaves meanwhile.
         let changing = self.changes.spawn(async move {
-            let announcements = Arc::clone(&accounts.announcements);
-            let writing = accounts
-                .database
-                .write(move |connection| announcements.carry_out(connection, operation.as_ref(), job));
+            let (announcements, operations) =
+                (Arc::clone(&accounts.announcements), Arc::clone(&accounts.operations));
+            let writing = accounts.database.write(move |connection| {
+                let now = Moment::now();
+                if let Some(operation) = &operation {
+                    operations.note(connection, operation, now)?;
+                }
+                announcements.carry_out(connection, now, job)
+            });
             let written = writing.await?;
             if let Some(generation) = written.generation {
                 accounts.announcements.announce(generation, &host);
@@ -94,6 +103,23 @@ impl Accounts {
             tracing::error!(%panic, "a change broke off");
             Err(DatabaseError::Lost.into())
         })
+    }
+
+    /// Which of these operations were carried out; those that were not never will be.
+    ///
+    /// # Errors
+    /// There are no users, or the database's.
+    pub(crate) async fn settle(&self, ids: Vec<String>) -> Result<Vec<(String, bool)>, Refusal> {
+        let operations = Arc::clone(&self.operations);
+        let settling = self.database.write(move |connection| {
+            require_users(connection)?;
+            let settle = |id: String| {
+                let is_done = operations.settle(connection, &id)?;
+                Ok((id, is_done))
+            };
+            ids.into_iter().map(settle).collect()
+        });
+        settling.await
     }
 
     /// Waits for the changes under way; no more may be begun.

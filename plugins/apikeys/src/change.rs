@@ -6,17 +6,12 @@
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use bkg_sdk::{AuthChanged, Host};
-use bkg_sqlite::rusqlite::{self, Connection, params};
+use bkg_sqlite::rusqlite::{self, Connection};
 
 use crate::moment::Moment;
-use crate::payload::OperationId;
 use crate::refusal::Refusal;
-
-/// How long it is remembered that an operation was carried out: the host asks at its next start.
-const OPERATIONS_ARE_KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// Whom a change is about: the host asks again about them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,13 +65,9 @@ impl Announcements {
     pub(crate) fn carry_out<T>(
         &self,
         connection: &Connection,
-        operation: Option<&OperationId>,
+        now: Moment,
         job: impl FnOnce(&Connection, Moment) -> Result<Changed<T>, Refusal>,
     ) -> Result<Written<T>, Refusal> {
-        let now = Moment::now();
-        if let Some(operation) = operation {
-            note_operation(connection, operation, now)?;
-        }
         let Changed { whom, answer } = job(connection, now)?;
         if whom == Whom::Nobody {
             return Ok(Written { generation: None, answer });
@@ -123,19 +114,4 @@ fn next_generation(connection: &Connection) -> rusqlite::Result<u64> {
     let mut query =
         connection.prepare_cached("UPDATE generation SET number = number + 1 RETURNING number")?;
     query.query_row([], |row| row.get(0)).map(i64::cast_unsigned)
-}
-
-fn note_operation(connection: &Connection, operation: &OperationId, now: Moment) -> Result<(), Refusal> {
-    connection
-        .prepare_cached("DELETE FROM operations WHERE at < ?1")?
-        .execute([now.before(OPERATIONS_ARE_KEPT)])?;
-    let noted = connection
-        .prepare_cached("INSERT INTO operations VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
-        .execute(params![operation.as_str(), now])?;
-    if noted == 0 {
-        let message =
-            "an operation with this `operationId` was carried out before: nothing was changed now";
-        return Err(Refusal::Conflict(message.to_owned()));
-    }
-    Ok(())
 }

@@ -15,6 +15,7 @@ mod login;
 mod moment;
 mod names;
 mod opening;
+mod operations;
 mod outcome;
 mod password;
 mod payload;

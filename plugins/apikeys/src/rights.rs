@@ -74,10 +74,14 @@ impl Asker {
         let key = match &caller.key_id {
             None => None,
             Some(id) => {
-                let key = Key::by_id(connection, id)?
-                    .filter(|key| key.user_id == user.id && key.works(Moment::now()))
+                let now = Moment::now();
+                let mut key = Key::by_id(connection, id)?
+                    .filter(|key| key.user_id == user.id && key.works(now))
                     .ok_or_else(|| Refusal::forbidden("the key that asks does not work any more"))?;
                 scopes = scopes.within(&key.scopes);
+                // Perhaps it asks with the secret that is about to end, which must not outlive itself.
+                let secret_ends = key.previous.map(|(_, until)| until).filter(|until| *until > now);
+                key.bounds.expires_at = [key.bounds.expires_at, secret_ends].into_iter().flatten().min();
                 Some(key)
             }
         };

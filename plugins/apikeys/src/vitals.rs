@@ -40,6 +40,13 @@ impl Vitals {
                 Health::Degraded,
                 "the disk is full: keys are checked, but nothing can be changed".to_owned(),
             ),
+            // Among others what shared its transaction with a change for which the disk was too full: that
+            // says nothing against reading, and `down` would keep everybody out.
+            DatabaseError::Lost => (
+                Health::Degraded,
+                "a change broke off, and the log says why: keys are checked, but changes may fail"
+                    .to_owned(),
+            ),
             _ => (Health::Down, error.to_string()),
         };
         if !self.failing.send_replace(true) {

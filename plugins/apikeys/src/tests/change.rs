@@ -209,6 +209,34 @@ async fn an_operation_is_carried_out_once_and_is_known_afterwards() {
 }
 
 #[tokio::test]
+async fn an_operation_that_was_called_unknown_never_happens() {
+    let setup = Setup::with_admin().await;
+    let question = json!({ "operationIds": ["late"] });
+    let outcomes = setup.by(Host).ask("auth.outcome", question.clone()).await.unwrap();
+    assert_eq!(outcomes, json!({ "outcomes": { "late": "unknown" } }));
+    let ask = json!({ "user": "admin", "scopes": ["llm.chat"], "operationId": "late" });
+    assert_eq!(setup.root().code("auth.createKey", ask).await, "conflict");
+    let listed = setup.root().ask("auth.listKeys", json!({})).await.unwrap();
+    assert_eq!(listed["keys"], json!([]));
+    assert_eq!(setup.by(Host).ask("auth.outcome", question).await.unwrap(), outcomes);
+}
+
+#[tokio::test]
+async fn what_is_said_of_an_operation_under_way_is_what_becomes_of_it() {
+    let setup = Setup::with_admin().await;
+    let (host, root) = (setup.by(Host), setup.root());
+    for number in 0..20 {
+        let id = format!("u{number}");
+        // Its password is hashed before it is written.
+        let ask = json!({ "name": id, "role": "user", "operationId": id });
+        let creating = root.start("auth.users.create", ask);
+        let outcomes = host.ask("auth.outcome", json!({ "operationIds": [id] })).await.unwrap();
+        let created = creating.outcome().await;
+        assert_eq!(outcomes["outcomes"][&id] == "done", created.is_ok(), "{outcomes} {created:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_change_needs_the_id_of_its_operation() {
     let setup = Setup::with_admin().await;
     let mut request =
@@ -256,4 +284,42 @@ async fn a_database_that_takes_no_writes_acknowledges_nothing_and_shows() {
             seen.health.last().is_some_and(|health| health.status == "up")
         })
         .await;
+}
+
+#[tokio::test]
+async fn changes_that_fail_together_on_a_full_disk_leave_the_checking_of_keys_up() {
+    let setup = Setup::with_admin().await;
+    let key = setup.key("admin", &["llm.chat"]).await;
+    setup
+        .sql(|connection| {
+            let pages: i64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0))?;
+            connection.query_row(&format!("PRAGMA max_page_count = {}", pages + 2), [], |_| Ok(()))
+        })
+        .await;
+    let ask = json!({ "user": "admin", "scopes": ["llm.chat"], "name": "x".repeat(128) });
+    let root = setup.root();
+    // The writer is busy, so that all of them share a transaction, and the first fit.
+    let (hold, held) = std::sync::mpsc::channel::<()>();
+    let database = setup.accounts.database.clone();
+    let busy = tokio::spawn(async move {
+        let wait = move |_: &bkg_sqlite::rusqlite::Connection| {
+            let _ = held.recv();
+            Ok::<_, DatabaseError>(())
+        };
+        database.write(wait).await
+    });
+    let under_way: Vec<_> = (0..200).map(|_| root.start("auth.createKey", ask.clone())).collect();
+    assert!(setup.opens(&key["token"]).await);
+    drop(hold);
+    busy.await.unwrap().unwrap();
+    let mut codes = std::collections::BTreeSet::new();
+    for request in under_way {
+        if let Err(error) = request.outcome().await {
+            codes.insert(error.code.to_string());
+        }
+    }
+    assert!(codes.contains("insufficient_storage"), "{codes:?}");
+    let healths: Vec<String> =
+        setup.host.seen().health.iter().map(|health| health.status.to_string()).collect();
+    assert!(!healths.iter().any(|health| health == "down"), "{healths:?} {codes:?}");
 }

@@ -209,3 +209,27 @@ async fn nobody_is_root_by_a_key() {
     let bogus = caller("admin", &["*", "llm.chat admin", "ADMIN"]);
     assert_eq!(setup.by(bogus).code("auth.users.list", json!({})).await, "forbidden");
 }
+
+#[tokio::test]
+async fn a_secret_that_was_rotated_away_gets_nothing_that_outlives_it() {
+    let setup = Setup::with_admin().await;
+    let key = setup.key("admin", &["llm.chat", "key:own"]).await;
+    let rotation = json!({ "id": key["id"], "graceSeconds": 60 });
+    let new = setup.root().ask("auth.rotateKey", rotation).await.unwrap();
+    let old_ends = setup.validate(&key["token"]).await["expiresAt"].clone();
+    let old = setup.by(setup.caller(&key["token"]).await);
+
+    assert_eq!(old.code("auth.rotateKey", json!({ "id": key["id"] })).await, "forbidden");
+    assert!(setup.opens(&new["token"]).await, "the new secret is its owner's");
+    let for_ever = json!({ "scopes": ["llm.chat"], "expiresAt": null });
+    assert_eq!(old.code("auth.createKey", for_ever).await, "forbidden");
+    let made = old.ask("auth.createKey", json!({ "scopes": ["llm.chat"] })).await.unwrap();
+    assert_eq!(made["expiresAt"], old_ends);
+
+    // When the old secret is over, the key is what it was.
+    setup.sql(|connection| connection.execute("UPDATE keys SET previous_until = 0", [])).await;
+    let owner = setup.by(setup.caller(&new["token"]).await);
+    let made = owner.ask("auth.createKey", json!({ "scopes": ["llm.chat"] })).await.unwrap();
+    assert_eq!(made["expiresAt"], key["expiresAt"]);
+    owner.ask("auth.rotateKey", json!({ "id": key["id"] })).await.unwrap();
+}
