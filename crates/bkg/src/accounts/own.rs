@@ -73,25 +73,39 @@ pub(super) async fn change_password(
         ("newPassword", Some(json!(text(&mut body, "newPassword")?))),
         ("keepSession", call.caller.session_id().map(|id| json!(&**id))),
     ]);
-    // Whoever holds somebody's login must not find the password out by trying.
+    let target = format!("user {}", call.caller.user());
+    with_old_password(&accounts, &call, payload, target).await?;
+    accounts.forget_initial_password(call.caller.user()).await?;
+    Ok(answer(StatusCode::OK, RawJson::EMPTY_OBJECT))
+}
+
+/// Changes a password for who says the old one. Whoever holds somebody's login must not find the
+/// password out by trying, whichever route it is tried at.
+pub(super) async fn with_old_password(
+    accounts: &Accounts,
+    call: &Call,
+    payload: Map<String, Value>,
+    target: String,
+) -> Result<RawJson, Problem> {
     let address = call.peer().unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into());
     let now = tokio::time::Instant::now();
     let attempt = accounts.throttle.begin(call.caller.user(), address, now)?;
-    let action = call.action("user.password", format!("user {}", call.caller.user()), json!({}));
+    let action = call.action("user.password", target, json!({}));
     let change = crate::auth::Change { capability: "auth.users.password", payload, action };
     match accounts.changes.make(change, Some(&call.caller)).await {
-        Ok(_) => attempt.succeeded(),
+        Ok(user) => {
+            attempt.succeeded();
+            Ok(user)
+        }
         Err(crate::auth::ChangeError::Provider(ProviderError::Refused(refusal)))
             if refusal.code == ErrorCode::Unauthorized.as_str() =>
         {
             attempt.failed(tokio::time::Instant::now());
             // 401 would say that the login itself is not valid.
-            return Err(Problem::new(ErrorCode::Forbidden, refusal.message).param("oldPassword"));
+            Err(Problem::new(ErrorCode::Forbidden, refusal.message).param("oldPassword"))
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => Err(error.into()),
     }
-    accounts.forget_initial_password(call.caller.user()).await?;
-    Ok(answer(StatusCode::OK, RawJson::EMPTY_OBJECT))
 }
 
 pub(super) async fn sessions(accounts: Arc<Accounts>, call: Call, _: Body) -> Result<Response, Problem> {

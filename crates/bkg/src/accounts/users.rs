@@ -9,6 +9,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::own::with_old_password;
 use super::{Accounts, answer, object};
 use crate::error::Problem;
 use crate::web::Call;
@@ -42,7 +43,11 @@ pub(super) async fn set_password(
     body: Body,
 ) -> Result<Response, Problem> {
     let (payload, target) = named(&accounts, &call, body, "id", "user").await?;
-    let user = accounts.change(&call, "auth.users.password", payload, ("user.password", target)).await?;
+    let user = if payload.contains_key("oldPassword") {
+        with_old_password(&accounts, &call, payload, target).await?
+    } else {
+        accounts.change(&call, "auth.users.password", payload, ("user.password", target)).await?
+    };
     accounts.forget_initial_password(&name_of(&user)).await?;
     Ok(answer(StatusCode::OK, user))
 }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bkg_protocol::{RawJson, WireError};
+use bkg_protocol::{ErrorCode, RawJson, WireError};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tokio_util::task::TaskTracker;
@@ -154,9 +154,9 @@ impl Changes {
         let payload = RawJson::of(&json!({ "operationIds": open }));
         let outcomes = match self.provider.ask("auth.outcome", payload, None, None, CHANGE_WITHIN).await {
             Ok(answer) => answer.read::<Outcomes>().map(|answer| answer.outcomes).unwrap_or_default(),
-            Err(ProviderError::NotOffered { .. } | ProviderError::Refused(WireError { .. })) => {
-                HashMap::new()
-            }
+            // Whoever is busy can tell later.
+            Err(ProviderError::Refused(refusal)) if !is_busy(&refusal) => HashMap::new(),
+            Err(ProviderError::NotOffered { .. }) => HashMap::new(),
             Err(error) => return Err(error.into()),
         };
         for id in open {
@@ -178,6 +178,12 @@ impl Changes {
     }
 }
 
+/// Whether a refusal says that it is no answer, but that there is none now.
+fn is_busy(refusal: &WireError) -> bool {
+    let code = ErrorCode::parse(&refusal.code);
+    matches!(code, Some(ErrorCode::Overloaded | ErrorCode::RateLimited | ErrorCode::PluginUnavailable))
+}
+
 /// What the audit log says of the provider's answer: which thing it was that changed.
 fn result(answer: &RawJson) -> Value {
     #[derive(Deserialize, Serialize)]
@@ -188,4 +194,16 @@ fn result(answer: &RawJson) -> Value {
         user: Option<String>,
     }
     answer.read::<Thing>().map_or(Value::Null, |thing| json!(thing))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_busy_has_not_said_that_nobody_can_tell() {
+        let busy = |code| is_busy(&WireError::new(code, "not now"));
+        assert!(busy(ErrorCode::Overloaded) && busy(ErrorCode::RateLimited));
+        assert!(!busy(ErrorCode::NotFound) && !busy(ErrorCode::InvalidRequest));
+    }
 }

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use bkg_protocol::message::{AuthChanged, Secret};
 use bkg_protocol::{RawJson, Scope};
+use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
@@ -40,6 +41,8 @@ const CHECK_WITHIN: Duration = Duration::from_secs(5);
 const MOST_CHECKS: usize = 20;
 /// How long somebody who holds a caller that may have been revoked goes on while nobody can be asked.
 const SUSPECTED_FOR: Duration = Duration::from_secs(4);
+/// How many of those that are held are asked about at once when a provider comes: others ask as well.
+const ASKED_AT_ONCE: usize = 32;
 /// How often what has expired is looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(2);
 /// How long a credential may be, in bytes. Its form belongs to the provider.
@@ -169,10 +172,11 @@ impl Authenticator {
             let gone =
                 |_| AuthError::Unavailable { why: "the question was abandoned: try again".to_owned() };
             let answer = answer.wait_for(Option::is_some).await.map_err(gone)?.clone();
-            let caller = answer.expect("it was waited for")?;
-            // The question may have been somebody else's, put before a change that came since.
+            answer.expect("it was waited for")?;
+            // The question may have been somebody else's, put before a change that came since: what
+            // counts is what is known by now.
             let recollection = self.verdicts.recall(&digest, Instant::now(), Timestamp::now());
-            if matches!(recollection, Recollection::Fresh(_) | Recollection::Ageing(_)) {
+            if let Recollection::Fresh(caller) | Recollection::Ageing(caller) = recollection {
                 return Ok(caller);
             }
         }
@@ -265,6 +269,20 @@ impl Authenticator {
                 }
             });
         }
+    }
+
+    /// A provider has come: whoever holds a caller is asked about, since what changed while it was away
+    /// was told to nobody. One that cannot be asked goes on as anybody does while the provider is away.
+    fn provider_came(self: &Arc<Self>) {
+        let (this, held) = (Arc::clone(self), self.verdicts.provider_came(Instant::now()));
+        self.tasks.spawn(async move {
+            let this = &this;
+            let asking = stream::iter(held).for_each_concurrent(ASKED_AT_ONCE, async |held| {
+                // Whoever lost rights is told when the answer is taken.
+                let _ = this.answer(held.digest, held.credential.reveal()).await;
+            });
+            asking.await;
+        });
     }
 
     fn give_up(&self, caller: &Caller, why: &str) {

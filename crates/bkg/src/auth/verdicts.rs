@@ -163,7 +163,8 @@ impl Verdicts {
         state.generation = generation;
         let known = state.remembered.remove(&digest);
         let caller = match known {
-            Some(known) if *known.caller.rights() == rights => known.caller,
+            // One that was given up stays revoked: whoever shows its credential again is another caller.
+            Some(known) if *known.caller.rights() == rights && !known.caller.is_revoked() => known.caller,
             other => {
                 if let Some(other) = other {
                     other.caller.revoke();
@@ -204,11 +205,7 @@ impl Verdicts {
             }
             remembered.standing = Standing::Changed;
             if remembered.caller.is_held() {
-                suspects.push(Suspect {
-                    digest: *digest,
-                    credential: remembered.credential.clone(),
-                    caller: remembered.caller.clone(),
-                });
+                suspects.push(remembered.suspect(digest));
             }
         }
         state.remembered.retain(|_, known| known.standing != Standing::Changed || known.caller.is_held());
@@ -216,17 +213,23 @@ impl Verdicts {
     }
 
     /// A provider has come, perhaps with another memory than the one before: it is asked about
-    /// everybody again, and its generations count from anew.
-    pub(super) fn provider_came(&self, now: Instant) {
+    /// everybody again, and its generations count from anew. Answers those that somebody holds: what
+    /// changed while nobody could say so ends what they have open.
+    pub(super) fn provider_came(&self, now: Instant) -> Vec<Suspect> {
         let mut state = self.lock();
         state.generation = 0;
         state.epoch += 1;
-        for remembered in state.remembered.values_mut() {
+        let mut held = Vec::new();
+        for (digest, remembered) in &mut state.remembered {
             if remembered.standing == Standing::Confirmed {
                 remembered.standing = Standing::Doubtful;
             }
             remembered.ask_again = now;
+            if remembered.caller.is_held() {
+                held.push(remembered.suspect(digest));
+            }
         }
+        held
     }
 
     /// Revokes and forgets what has expired.
@@ -238,6 +241,13 @@ impl Verdicts {
             }
             !expired
         });
+    }
+}
+
+impl Remembered {
+    fn suspect(&self, digest: &Digest) -> Suspect {
+        let (credential, caller) = (self.credential.clone(), self.caller.clone());
+        Suspect { digest: *digest, credential, caller }
     }
 }
 
@@ -376,7 +386,9 @@ mod tests {
         case.accept("changed", 9, before).unwrap();
         let _held = case.accept("changed", 9, before).unwrap();
         case.change(10, "changed");
-        case.verdicts.provider_came(case.now);
+        let asked = case.verdicts.provider_came(case.now);
+        assert_eq!(asked.len(), 1, "whoever is held is asked about at once");
+        drop(asked);
         for _ in 0..2 {
             assert!(
                 matches!(case.recall("k", Duration::ZERO), Recollection::Doubtful(_)),
@@ -388,6 +400,17 @@ mod tests {
         assert!(matches!(case.recall("changed", Duration::ZERO), Recollection::Nothing));
         assert!(case.accept("k", 9, before).is_none(), "the answer came from the one before");
         assert!(case.accept("k", 1, case.verdicts.put()).is_some());
+    }
+
+    #[test]
+    fn who_was_given_up_and_is_confirmed_later_is_another_caller() {
+        let case = Case::new();
+        let held = case.accept("k", 1, case.verdicts.put()).unwrap();
+        case.change(2, "k");
+        // What the authenticator does when the provider does not say whether the rights still hold.
+        held.revoke();
+        let again = case.accept("k", 2, case.verdicts.put()).unwrap();
+        assert!(held.is_revoked() && !again.is_revoked());
     }
 
     #[test]

@@ -83,6 +83,11 @@ impl PluginCall {
 
     /// For whom and until when: inherited, bounded, and refused where a right is missing.
     fn lineage(&self) -> Result<Lineage, WireError> {
+        if self.parent.is_none() && self.request.parent_request_id.is_some() {
+            // Never on the plugin's own account instead: that has no caller, and so no bounds.
+            let message = "the request that this is asked for, `parentRequestId`, is not open: it was answered or given up";
+            return Err(WireError::new(ErrorCode::Cancelled, message));
+        }
         may_ask(&self.entry, self.parent.as_deref(), &self.request.capability, &self.bus.registry.view())?;
         let limits = &self.bus.config.limits;
         let mut chain = self.parent.as_ref().map(|parent| parent.chain.clone()).unwrap_or_default();

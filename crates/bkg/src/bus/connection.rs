@@ -431,6 +431,8 @@ impl Connection {
             .parent_request_id
             .as_ref()
             .and_then(|id| self.session.waiter_mut(id.as_str()))
+            // Where nobody waits any more, because of a revocation perhaps, nothing new is begun.
+            .filter(|waiter| waiter.reply.as_ref().is_some_and(Reply::is_awaited))
             .map(|waiter| Arc::clone(&waiter.lineage));
         let id = request.request_id.clone();
         let may_stream = Arc::new(Notify::new());

@@ -109,6 +109,14 @@ pub enum Reply {
 }
 
 impl Reply {
+    /// Whether anybody still waits for it.
+    pub fn is_awaited(&self) -> bool {
+        match self {
+            Self::Whole(sender) => !sender.is_closed(),
+            Self::Stream(sender) => !sender.is_closed(),
+        }
+    }
+
     /// Sends the last word.
     pub fn finish(self, outcome: Result<RawJson, Failure>) {
         // Whoever asked may have left meanwhile.

@@ -121,16 +121,21 @@ impl Call {
         }
     }
 
-    /// Reads the body as one JSON value, unchanged.
+    /// Reads the body as one JSON value, unchanged. A caller that is revoked before the body is whole
+    /// gets no further: otherwise a slow body would carry a right beyond its end.
     ///
     /// # Errors
-    /// `unsupported_media_type` for another content type, `payload_too_large`, `invalid_request` for
-    /// what is not JSON or nests too deep, or `timeout`.
+    /// `unauthorized` for who was revoked meanwhile, `unsupported_media_type` for another content type,
+    /// `payload_too_large`, `invalid_request` for what is not JSON or nests too deep, or `timeout`.
     pub async fn json(&self, body: Body, limits: &HttpLimits) -> Result<RawJson, Problem> {
         let reading = read_json(&self.parts, body, limits);
-        timeout_at(self.received + limits.request_timeout, reading)
-            .await
-            .map_err(|_| Problem::new(ErrorCode::Timeout, "the body did not arrive in time"))?
+        tokio::select! {
+            biased;
+            () = self.caller.revoked() => Err(AuthError::Invalid.into()),
+            read = timeout_at(self.received + limits.request_timeout, reading) => {
+                read.map_err(|_| Problem::new(ErrorCode::Timeout, "the body did not arrive in time"))?
+            }
+        }
     }
 
     /// What a `{name}` of the path stood for, decoded.

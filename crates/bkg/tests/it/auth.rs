@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::host::{Connected, Reply, TestHost, chat, header};
@@ -457,4 +458,79 @@ async fn tokens_count_wherever_they_are_used() {
     assert!(first.text.contains("total_tokens"), "{}", first.text);
     let refused = host.send_request(ask("/v1/chat/completions", chat("test/frame", "hi"))).await;
     assert_eq!((refused.status.as_u16(), refused.code().as_str()), (429, "insufficient_quota"));
+}
+
+#[tokio::test]
+async fn a_key_that_the_provider_fell_silent_about_is_good_again_when_it_speaks() {
+    let host = guarded().await;
+    let stream = open_stream(&host, "test_s~llm.chat").await;
+    provider(&host, "hang", json!({ "on": true })).await;
+    // It changed and is as it was, but nobody says so in time.
+    provider(&host, "announce", json!({ "keyId": "test_s" })).await;
+    assert!(rest_of(stream).await.contains("invalid_api_key"));
+    provider(&host, "hang", json!({ "on": false })).await;
+    // The question that it was silent about is over.
+    until_held(&host, 0).await;
+    let body = Some(chat("test/frame", "hi"));
+    let request = with_key("test_s~llm.chat", Method::POST, "/v1/chat/completions", body);
+    let reply = host.send_request(request).await;
+    assert_eq!(reply.status, 200, "{}", reply.text);
+}
+
+#[tokio::test]
+async fn what_was_revoked_while_nobody_could_say_so_ends_when_the_provider_comes() {
+    let host = guarded().await;
+    let revoked = open_stream(&host, "test_s~llm.chat").await;
+    let mut other = open_stream(&host, "test_o~llm.chat").await;
+    assert_eq!(host.post("/admin/plugins/otherauth/stop?wait=20", json!({})).await.status, 200);
+    // As if it had died right after the revocation was durable.
+    let file = host.data_dir().join("plugins/otherauth/data/accounts.json");
+    let mut kept: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    kept["revoked"] = json!(["test_s"]);
+    std::fs::write(&file, kept.to_string()).unwrap();
+    assert_eq!(host.post("/admin/plugins/otherauth/start?wait=20", json!({})).await.status, 200);
+    let text = rest_of(revoked).await;
+    assert!(text.contains("\"code\":\"invalid_api_key\"") && !text.contains("[DONE]"), "{text}");
+    assert!(other.body.frame().await.unwrap().unwrap().data_ref().unwrap().starts_with(b"data: {"));
+}
+
+#[tokio::test]
+async fn a_change_whose_body_comes_after_the_revocation_is_not_made() {
+    let host = guarded().await;
+    let mut socket = tokio::net::TcpStream::connect(("127.0.0.1", host.api_port())).await.unwrap();
+    let body = json!({ "user": "admin", "scopes": ["llm.chat"] }).to_string();
+    let head = format!(
+        "POST /admin/keys HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer test_slow~admin\r\n\
+         content-type: application/json\r\nexpect: 100-continue\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    socket.write_all(head.as_bytes()).await.unwrap();
+    // It says so when the handler reads, which is after the door.
+    let mut go_on = [0; 25];
+    timeout(Duration::from_secs(30), socket.read_exact(&mut go_on)).await.expect("in time").unwrap();
+    assert!(go_on.starts_with(b"HTTP/1.1 100"));
+    provider(&host, "revoke", json!({ "keyId": "test_slow" })).await;
+    // The answer to another request with it: the provider has been asked by then.
+    assert_eq!(models(&host, "test_slow~admin").await.status, 401);
+    // The refusal may come first, and the connection may then be over.
+    let _ = socket.write_all(body.as_bytes()).await;
+    let mut answer = String::new();
+    timeout(Duration::from_secs(30), socket.read_to_string(&mut answer)).await.expect("in time").unwrap();
+    assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+    assert_eq!(host.get("/admin/keys").await.json()["keys"], json!([]));
+}
+
+#[tokio::test]
+async fn what_is_asked_for_a_request_that_is_over_is_not_asked_on_the_plugins_own_account() {
+    let host = guarded().await;
+    let call = json!({
+        "capability": "test.echo",
+        "payload": {},
+        "parentRequestId": "a0a0a0a0-a0a0-8a0a-8000-0000000f4240",
+    });
+    let invoke = json!({ "capability": "test.call", "payload": call });
+    let request = with_key("test_n~test.call", Method::POST, "/api/plugins/misbehave/invoke", Some(invoke));
+    let reply = host.send_request(request).await;
+    assert_eq!(reply.status, 200, "{}", reply.text);
+    assert_eq!(reply.json()["data"]["response"]["error"]["code"], "cancelled", "{}", reply.text);
 }

@@ -378,3 +378,18 @@ async fn a_flood_of_wrong_passwords_slows_down_nobody_but_its_sender() {
     let held_up = stranger(&host).try_login("admin", PASSWORD).await;
     assert_eq!(held_up.status, 429, "{}", held_up.text);
 }
+
+#[tokio::test]
+async fn an_administrators_own_password_is_not_found_out_by_trying_at_the_other_route() {
+    let host = TestHost::builder().bundled("apikeys", &json!({ "bcryptCost": 4 })).start().await;
+    let admin = administrator(&host).await;
+    let mut statuses = Vec::new();
+    for number in 0..10 {
+        let guess = json!({ "oldPassword": format!("guess {number}"), "newPassword": "taken over" });
+        let reply = admin.post("/admin/users/admin/password", guess).await;
+        statuses.push((reply.status.as_u16(), reply.code()));
+    }
+    let refused = |code: &str| statuses.iter().filter(|(_, found)| found == code).count();
+    assert_eq!((refused("forbidden"), refused("rate_limited")), (5, 5), "{statuses:?}");
+    assert_eq!(admin.get("/auth/me").await.status, 200, "the login is as valid as before");
+}

@@ -53,9 +53,9 @@ async def call(plugin: Plugin, request: Request) -> None:
     call_id = str(uuid.uuid4())
     waiting = plugin.answers[call_id] = asyncio.Queue()
     own = {"capability": request.payload["capability"], "payload": request.option("payload", None)}
-    optional = ("stream", "credit", "timeoutMs")
+    optional = ("stream", "credit", "timeoutMs", "parentRequestId")
     own |= {name: request.payload[name] for name in optional if name in request.payload}
-    if request.option("asCaller", True):
+    if "parentRequestId" not in own and request.option("asCaller", True):
         own["parentRequestId"] = request.id
     await plugin.send(type="request", requestId=call_id, **own)
     chunks: list[Frame] = []

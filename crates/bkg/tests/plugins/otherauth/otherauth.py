@@ -47,6 +47,7 @@ class Provider:
             "auth.revokeKey": accounts.revoke_key,
             "auth.outcome": self.outcome,
             "otherauth.revoke": self.revoke,
+            "otherauth.announce": self.announce,
             "otherauth.hold": lambda *_: self.turn(holds=True),
             "otherauth.held": lambda *_: {"count": len(self.waiting)},
             "otherauth.hang": lambda payload, _: self.turn(hangs=payload["on"]),
@@ -166,6 +167,10 @@ class Provider:
 
     def revoke(self, payload: Json, _: Json) -> Json:
         self.accounts.revoke({name: payload[name] for name in ("keyId", "sessionId") if name in payload})
+        return {"generation": self.accounts.generation}
+
+    def announce(self, payload: Json, _: Json) -> Json:
+        self.accounts.changed(keyId=payload["keyId"])
         return {"generation": self.accounts.generation}
 
     def forget(self, payload: Json, _: Json) -> Json:
