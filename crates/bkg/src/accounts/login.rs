@@ -3,7 +3,6 @@
 //! Browsers carry their tokens in cookies that no script can read and no other site can send;
 //! programs take them from the answer.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::{Accounts, answer, login_action, object};
+use super::{Accounts, address_of, answer, login_action, object};
 use crate::auth::ProviderError;
 use crate::error::Problem;
 use crate::store::Outcome;
@@ -49,8 +48,8 @@ pub(super) async fn login(accounts: Arc<Accounts>, call: Call, body: Body) -> Re
     let mut body = accounts.object(&call, body).await?;
     let username = text(&mut body, "username")?;
     let password = text(&mut body, "password")?;
-    let address = call.peer().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    let attempt = accounts.throttle.begin(&username, address, Instant::now())?;
+    let address = address_of(&call);
+    let attempt = accounts.attempt(&call, &username)?;
     let mut payload = Map::new();
     payload.insert("username".to_owned(), json!(username));
     payload.insert("password".to_owned(), json!(password));

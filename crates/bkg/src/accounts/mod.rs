@@ -10,6 +10,7 @@ mod own;
 mod throttle;
 mod users;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,13 +19,14 @@ use axum::response::{IntoResponse, Response};
 use bkg_protocol::RawJson;
 use http::{HeaderValue, Method, StatusCode, header};
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
 
 use crate::auth::{Authenticator, Change, Changes, FIRST_USER};
 use crate::config::HttpLimits;
 use crate::error::Problem;
 use crate::store::{Action, Audit, DataDir};
 use crate::web::{Access, Call, Routes, members};
-use throttle::Throttle;
+use throttle::{Attempt, Throttle};
 
 /// The largest body that these routes take.
 const BODY_BYTES: usize = 64 << 10;
@@ -96,6 +98,11 @@ impl Accounts {
         Ok(object)
     }
 
+    /// Lets somebody try a password of `user`, unless it was tried too often from there.
+    fn attempt(&self, call: &Call, user: &str) -> Result<Attempt<'_>, Problem> {
+        self.throttle.begin(user, address_of(call), Instant::now())
+    }
+
     /// Asks the provider something that changes nothing.
     async fn ask(
         &self,
@@ -135,6 +142,11 @@ impl Accounts {
         let removing = tokio::task::spawn_blocking(move || data.remove_initial_password());
         Ok(removing.await.expect("removing a file does not panic")?)
     }
+}
+
+/// Where a call comes from; what has no address is one place together.
+fn address_of(call: &Call) -> IpAddr {
+    call.peer().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
 }
 
 /// What the audit log says of a change: the members that are known to hold no secret.

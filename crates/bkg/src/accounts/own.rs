@@ -7,10 +7,11 @@ use axum::response::Response;
 use bkg_protocol::{ErrorCode, RawJson};
 use http::StatusCode;
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
 
 use super::login::text;
 use super::{Accounts, answer, object};
-use crate::auth::{Credential, ProviderError};
+use crate::auth::{Change, ChangeError, Credential, ProviderError};
 use crate::error::Problem;
 use crate::web::Call;
 
@@ -87,20 +88,18 @@ pub(super) async fn with_old_password(
     payload: Map<String, Value>,
     target: String,
 ) -> Result<RawJson, Problem> {
-    let address = call.peer().unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into());
-    let now = tokio::time::Instant::now();
-    let attempt = accounts.throttle.begin(call.caller.user(), address, now)?;
+    let attempt = accounts.attempt(call, call.caller.user())?;
     let action = call.action("user.password", target, json!({}));
-    let change = crate::auth::Change { capability: "auth.users.password", payload, action };
+    let change = Change { capability: "auth.users.password", payload, action };
     match accounts.changes.make(change, Some(&call.caller)).await {
         Ok(user) => {
             attempt.succeeded();
             Ok(user)
         }
-        Err(crate::auth::ChangeError::Provider(ProviderError::Refused(refusal)))
+        Err(ChangeError::Provider(ProviderError::Refused(refusal)))
             if refusal.code == ErrorCode::Unauthorized.as_str() =>
         {
-            attempt.failed(tokio::time::Instant::now());
+            attempt.failed(Instant::now());
             // 401 would say that the login itself is not valid.
             Err(Problem::new(ErrorCode::Forbidden, refusal.message).param("oldPassword"))
         }
