@@ -26,6 +26,7 @@ pub(super) struct PluginCall {
     pub(super) bus: Arc<Bus>,
     /// Who asks.
     pub(super) instance: Arc<Instance>,
+    /// Its entry as it is now: what it may call is the host's business, and holds at once.
     pub(super) entry: Arc<PluginEntry>,
     /// The request that it was answering when it asked, if it said so.
     pub(super) parent: Option<Arc<Lineage>>,

@@ -13,12 +13,14 @@ use std::time::Duration;
 use bkg_protocol::exchange::{GivenUp, NotSent, Refusal};
 use bkg_protocol::host::{Acceptance, Close, Contract, HostEvent, HostSession, Overdue};
 use bkg_protocol::inbound::ChunkRefused;
-use bkg_protocol::message::{AuthChanged, Condition, Log, LogLevel, Register, Request, Secret, Update};
-use bkg_protocol::{ErrorCode, RequestId, WireError};
+use bkg_protocol::message::{
+    AuthChanged, Condition, Config, ConfigApplied, Log, LogLevel, Register, Request, Secret, Update,
+};
+use bkg_protocol::{ErrorCode, RawJson, RequestId, WireError};
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::CapacityError;
@@ -62,6 +64,8 @@ pub(super) struct Connection {
     /// The ids of the requests that are open, by the dispatcher's ticket.
     tickets: HashMap<u64, RequestId>,
     calls: OpenCalls,
+    /// Who waits to hear whether pushed settings are in force, by their revision.
+    pushes: Vec<(u64, oneshot::Sender<Result<(), WireError>>)>,
     orders: Vec<Order>,
     writing: Writing,
 }
@@ -128,6 +132,7 @@ impl Connection {
             registered: None,
             tickets: HashMap::new(),
             calls: OpenCalls::default(),
+            pushes: Vec::new(),
             orders: Vec::new(),
             writing: Writing::default(),
         }
@@ -283,12 +288,11 @@ impl Connection {
             HostEvent::Update(update) => self.update(*update),
             HostEvent::AuthChanged(change) => self.auth_changed(&change),
             HostEvent::Dropped(why) => debug!(?why, "a frame of a plugin had no effect"),
-            // Nobody listens to topics and nothing pushes settings yet: these frames are read, and
-            // have no effect.
-            HostEvent::Subscribe(_)
-            | HostEvent::Unsubscribe(_)
-            | HostEvent::Publish(_)
-            | HostEvent::ConfigApplied(_) => debug!("a frame of a plugin has no effect in this version"),
+            HostEvent::ConfigApplied(applied) => self.config_applied(applied),
+            // Nobody listens to topics yet: these frames are read, and have no effect.
+            HostEvent::Subscribe(_) | HostEvent::Unsubscribe(_) | HostEvent::Publish(_) => {
+                debug!("a frame of a plugin has no effect in this version");
+            }
             HostEvent::Closing => {}
         }
         self.close_when_drained();
@@ -347,11 +351,17 @@ impl Connection {
 
     fn enter(&mut self, launch: Arc<Launch>, register: Register) {
         let Some(record) = self.bus.registry.plugin(launch.plugin.as_str()) else { return };
+        // Who takes settings while it runs is given the newest when it comes back, too.
+        let entry = if register.takes_hot_config() {
+            Arc::new(launch.entry.with_settings_of(&record.entry))
+        } else {
+            Arc::clone(&launch.entry)
+        };
         self.session.accept(Acceptance {
             instance: launch.instance,
             resume: launch.next_resume(),
-            config: launch.settings.clone(),
-            config_revision: 0,
+            config: RawJson::of(&entry.settings),
+            config_revision: entry.revision,
         });
         let contract = self.session.contract();
         // A base plugin is given no resume secret: its token is all that it can come back with.
@@ -363,6 +373,7 @@ impl Connection {
             contract,
             verified: self.verified,
             registration: Registration::new(register),
+            entry,
             most_in_flight: launch.entry.max_concurrency.unwrap_or(limits.in_flight),
             most_unsent_bytes: self.bus.config.queue.bytes,
             capacity: Arc::clone(&record.capacity),
@@ -412,6 +423,20 @@ impl Connection {
         }
     }
 
+    fn config_applied(&mut self, applied: ConfigApplied) {
+        let Some(place) = self.pushes.iter().position(|(revision, _)| *revision == applied.revision) else {
+            debug!(revision = applied.revision, "a plugin applied settings that were not pushed");
+            return;
+        };
+        let (_, waiter) = self.pushes.remove(place);
+        let refused = || {
+            let silent = || WireError::new(ErrorCode::InvalidConfig, "it refused them and said no more");
+            applied.error.clone().unwrap_or_else(silent)
+        };
+        // Whoever pushed them may have lost patience.
+        let _ = waiter.send(if applied.success { Ok(()) } else { Err(refused()) });
+    }
+
     fn log(&self, log: Log) {
         if let Some(Registered { launch, .. }) = &self.registered {
             self.bus.logs.plugin(&launch.plugin).append(NewLine::bus(log).instance(launch.instance));
@@ -434,12 +459,14 @@ impl Connection {
             // Where nobody waits any more, because of a revocation perhaps, nothing new is begun.
             .filter(|waiter| waiter.reply.as_ref().is_some_and(Reply::is_awaited))
             .map(|waiter| Arc::clone(&waiter.lineage));
+        let record = self.bus.registry.plugin(launch.plugin.as_str());
+        let entry = record.map_or_else(|| Arc::clone(&launch.entry), |record| Arc::clone(&record.entry));
         let id = request.request_id.clone();
         let may_stream = Arc::new(Notify::new());
         let call = PluginCall {
             bus: Arc::clone(&self.bus),
             instance: Arc::clone(instance),
-            entry: Arc::clone(&launch.entry),
+            entry,
             parent,
             request,
             may_stream: Arc::clone(&may_stream),
@@ -478,6 +505,11 @@ impl Connection {
                         self.session.send_chunk(&id, data.clone())
                     };
                     let _ = sent.send(result.map_err(|refused| (refused, data)));
+                }
+                Order::Configure { revision, settings, applied } => {
+                    self.pushes.retain(|(_, waiter)| !waiter.is_closed());
+                    self.pushes.push((revision, applied));
+                    self.session.config(Config { revision, config: settings });
                 }
                 Order::Drain { within } => {
                     for waiter in self.session.drain(within) {

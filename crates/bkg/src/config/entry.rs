@@ -1,10 +1,11 @@
-//! A plugin's entry: what its folder and its catalogue say about it, merged, checked and typed.
+//! A plugin's entry: all that is said about it, checked and typed.
 //!
-//! `plugin.json`, then the catalogue's entry, then `config.json`: objects merge deep, arrays replace
-//! whole. Not what an operator saved, and not what the plugin registers: the entry is the upper bound
-//! of that. The invariant: a [`PluginEntry`] is valid, and its paths stay inside its folder as
-//! written. `discovery` makes them; `supervisor` and `bus` read them.
+//! What is said, and how it merges, is in `layers`. Not what the plugin registers: the entry is the
+//! upper bound of that. The invariant: a [`PluginEntry`] is valid, and its paths stay inside its
+//! folder as written. `discovery` makes them from files, `entries` with what was saved; `supervisor`
+//! and `bus` read them.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
@@ -17,6 +18,9 @@ use bkg_protocol::{CapabilityName, Pattern, PluginName, Scope};
 use indexmap::IndexMap;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
+
+use super::layers::Layers;
+use super::secrets;
 
 /// Everything that is known of a plugin before it runs. Serialises to the whole effective entry.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -47,8 +51,8 @@ pub struct PluginEntry {
     pub models: Vec<Pattern>,
     /// Which capabilities of others it may call.
     pub calls: Vec<Pattern>,
-    /// The defaults of its settings.
-    pub settings: Map<String, Value>,
+    /// Its settings.
+    pub settings: EntrySettings,
     /// The JSON Schema of its settings.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config_schema: Option<Value>,
@@ -93,6 +97,26 @@ pub struct PluginEntry {
     /// Fields that this host does not know, as written.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
+    /// Number of the saved revision that it holds; 0 where nothing was saved.
+    #[serde(skip)]
+    pub revision: u64,
+    /// What it was made of.
+    #[serde(skip)]
+    pub layers: Layers,
+    /// Where it holds what was saved sealed, as JSON Pointers into the entry.
+    #[serde(skip)]
+    pub sealed: BTreeSet<String>,
+}
+
+/// The settings of a plugin; `Debug` shows their names only, since some of them are secret.
+#[derive(Clone, PartialEq, Default, Serialize)]
+#[serde(transparent)]
+pub struct EntrySettings(pub Map<String, Value>);
+
+impl fmt::Debug for EntrySettings {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_set().entries(self.0.keys()).finish()
+    }
 }
 
 /// A capability, or a pattern of them, that a plugin may register.
@@ -215,39 +239,16 @@ impl PluginEntry {
     /// # Errors
     /// The first thing that keeps the folder from being a plugin.
     pub fn load(folder: &Path, listed: Option<(&Path, &Map<String, Value>)>) -> Result<Self, EntryError> {
-        let manifest = folder.join("plugin.json");
-        let mut layers = Vec::new();
-        match read_object(&manifest)? {
-            Some(fields) => layers.push(Layer { file: manifest.clone(), fields }),
-            None if listed.is_none() => {
-                let reason = "the file is missing: write the plugin's entry into it".to_owned();
-                return Err(EntryError::Unreadable { file: manifest, reason });
-            }
-            None => {}
-        }
-        if let Some((file, fields)) = listed {
-            layers.push(Layer { file: file.to_owned(), fields: fields.clone() });
-        }
-        let file = folder.join("config.json");
-        if let Some(fields) = read_object(&file)? {
-            let fields = if fields.get("name").is_some_and(Value::is_string) {
-                fields
-            } else {
-                Map::from_iter([("settings".to_owned(), Value::Object(fields))])
-            };
-            layers.push(Layer { file, fields });
-        }
-        Self::merge(&layers, &manifest)
+        Self::of(Layers::read(folder, listed)?, 0)
     }
 
-    fn merge(layers: &[Layer], manifest: &Path) -> Result<Self, EntryError> {
-        same_name(layers)?;
-        let mut merged = Value::Object(Map::new());
-        for layer in layers {
-            merge_deep(&mut merged, Value::Object(layer.fields.clone()));
-        }
-        let Value::Object(merged) = merged else { unreachable!("objects merge into an object") };
-        let mut fields = Fields { merged, layers, manifest };
+    /// The entry that these layers make; `revision` is the number of the saved one among them.
+    ///
+    /// # Errors
+    /// The first value that its place does not allow.
+    pub fn of(layers: Layers, revision: u64) -> Result<Self, EntryError> {
+        let mut fields = Fields { merged: layers.merged(), layers: &layers };
+
 
         let port =
             fields.number("port", 0, u16::MAX.into())?.map(|port| port as u16).filter(|port| *port != 0);
@@ -266,7 +267,7 @@ impl PluginEntry {
                 None => vec!["*".parse().expect("`*` is a pattern")],
             },
             calls: fields.patterns("calls")?.unwrap_or_default(),
-            settings: fields.object("settings")?.unwrap_or_default(),
+            settings: EntrySettings(fields.object("settings")?.unwrap_or_default()),
             config_schema: fields.schema()?,
             healthcheck: fields.healthcheck()?,
             instances: fields.number("instances", 1, 256)?.map_or(1, |count| count as u32),
@@ -292,7 +293,73 @@ impl PluginEntry {
             max_concurrency: fields.number("maxConcurrency", 1, u32::MAX.into())?.map(|count| count as u32),
             prepare: fields.prepare()?,
             extra: fields.merged,
+            revision,
+            layers: Layers::clone(&layers),
+            sealed: BTreeSet::new(),
         })
+    }
+
+    /// Whether a process that was started with `self` must be started again for `next`, its settings
+    /// aside. The rest is the host's own business and holds at once.
+    pub fn must_restart_for(&self, next: &Self) -> bool {
+        let of_process = |entry: &Self| Self {
+            settings: EntrySettings::default(),
+            layers: Layers::default(),
+            revision: 0,
+            sealed: BTreeSet::new(),
+            description: String::new(),
+            version: String::new(),
+            kind: String::new(),
+            autostart: false,
+            calls: Vec::new(),
+            config_schema: None,
+            healthcheck: None,
+            instances: 1,
+            restart: RestartPolicy::default(),
+            requires: Vec::new(),
+            activation: Activation::default(),
+            overlap: None,
+            route_prefix: None,
+            scopes: IndexMap::new(),
+            extra: Map::new(),
+            ..entry.clone()
+        };
+        of_process(self) != of_process(next)
+    }
+
+    /// The same entry with the settings of `next`, for a process that took them while it runs.
+    pub fn with_settings_of(&self, next: &Self) -> Self {
+        Self {
+            settings: next.settings.clone(),
+            sealed: next.sealed.clone(),
+            layers: next.layers.clone(),
+            revision: next.revision,
+            ..self.clone()
+        }
+    }
+
+    /// The whole entry as JSON, secrets and all: for its plugin, and for comparing.
+    pub fn whole(&self) -> Map<String, Value> {
+        match serde_json::to_value(self).expect("an entry has a JSON form") {
+            Value::Object(whole) => whole,
+            other => unreachable!("an entry is an object, not {other}"),
+        }
+    }
+
+    /// The places of its secrets, as JSON Pointers into the entry: by its own schema, by the one that
+    /// was registered, and where something was saved sealed.
+    pub fn secret_places(&self, registered: Option<&Value>) -> BTreeSet<String> {
+        let settings = Value::Object(self.settings.0.clone());
+        let schemas = self.config_schema.iter().chain(registered);
+        let by_schema = schemas.flat_map(|schema| secrets::places(schema, &settings));
+        by_schema.map(|place| format!("/settings{place}")).chain(self.sealed.iter().cloned()).collect()
+    }
+
+    /// The whole entry with its secrets behind masks, for everybody else. `registered` is the schema
+    /// that the plugin registered, if it did.
+    pub fn shown(&self, registered: Option<&Value>) -> Value {
+        let secret = self.secret_places(registered);
+        secrets::masked(&Value::Object(self.whole()), "", &secret, &|_| None)
     }
 
     /// Whether the plugin may register this capability.
@@ -335,46 +402,10 @@ impl PluginEntry {
     }
 }
 
-/// What one file says.
-struct Layer {
-    file: PathBuf,
-    fields: Map<String, Value>,
-}
-
-/// A whole entry merges onto another only when both speak of the same plugin.
-fn same_name(layers: &[Layer]) -> Result<(), EntryError> {
-    let mut named = layers.iter().filter_map(|layer| Some((&layer.file, layer.fields.get("name")?)));
-    let Some((first_file, first)) = named.next() else { return Ok(()) };
-    match named.find(|(_, name)| *name != first) {
-        None => Ok(()),
-        Some((file, name)) => Err(EntryError::Wrong {
-            file: file.clone(),
-            path: "name".to_owned(),
-            reason: format!(
-                "{name} is not the name in `{}`, {first}: write one name (a setting called `name` belongs \
-                 below `settings` of `plugin.json`)",
-                first_file.display()
-            ),
-        }),
-    }
-}
-
-fn merge_deep(below: &mut Value, above: Value) {
-    match (below, above) {
-        (Value::Object(below), Value::Object(above)) => {
-            for (name, value) in above {
-                merge_deep(below.entry(name).or_insert(Value::Null), value);
-            }
-        }
-        (below, above) => *below = above,
-    }
-}
-
 /// The merged fields, taken out one by one; what is left over is what this host does not know.
 struct Fields<'a> {
     merged: Map<String, Value>,
-    layers: &'a [Layer],
-    manifest: &'a Path,
+    layers: &'a Layers,
 }
 
 impl Fields<'_> {
@@ -386,21 +417,6 @@ impl Fields<'_> {
 
     /// The error for the value at `path`, naming the file that decided it.
     fn wrong(&self, path: &[&str], reason: impl fmt::Display) -> EntryError {
-        let holds = |layer: &&Layer| {
-            let (first, rest) = path.split_first().expect("a path has a first step");
-            rest.iter()
-                .try_fold(layer.fields.get(*first)?, |value, step| match value {
-                    Value::Array(items) => items.get(step.parse::<usize>().ok()?),
-                    other => other.get(step),
-                })
-                .map(|_| ())
-        };
-        let file = self
-            .layers
-            .iter()
-            .rfind(|layer| holds(layer).is_some())
-            .or_else(|| self.layers.iter().rfind(|layer| layer.fields.contains_key(path[0])))
-            .map_or(self.manifest, |layer| &layer.file);
         let mut shown = String::new();
         for step in path {
             if step.bytes().all(|byte| byte.is_ascii_digit()) && !shown.is_empty() {
@@ -410,7 +426,8 @@ impl Fields<'_> {
                 shown += step;
             }
         }
-        EntryError::Wrong { file: file.to_owned(), path: shown, reason: reason.to_string() }
+        let file = self.layers.to_blame(path).to_owned();
+        EntryError::Wrong { file, path: shown, reason: reason.to_string() }
     }
 
     fn refuse<T>(&self, path: &[&str], right: &str, found: &Value) -> Result<T, EntryError> {
@@ -662,7 +679,7 @@ fn inside(path: &str) -> Result<(), String> {
 }
 
 /// The beginning of a value, for a message.
-fn shown(value: &Value) -> String {
+pub(super) fn shown(value: &Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(80) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -682,17 +699,6 @@ pub(super) fn read_json(file: &Path) -> Result<Option<Value>, EntryError> {
     let value = serde_json::from_str(&text)
         .map_err(|error| EntryError::Syntax { file: file.to_owned(), reason: error.to_string() })?;
     Ok(Some(value))
-}
-
-fn read_object(file: &Path) -> Result<Option<Map<String, Value>>, EntryError> {
-    match read_json(file)? {
-        None => Ok(None),
-        Some(Value::Object(object)) => Ok(Some(object)),
-        Some(found) => {
-            let reason = format!("the file holds `{}`: write an object `{{…}}`", shown(&found));
-            Err(EntryError::Unreadable { file: file.to_owned(), reason })
-        }
-    }
 }
 
 /// The text of a regular file of at most [`MAX_FILE_BYTES`]: a pipe or a device in a plugin's folder
@@ -794,7 +800,7 @@ mod tests {
             PluginEntry::load(folder.path(), Some((catalogue, listed.as_object().unwrap()))).unwrap();
         assert_eq!((entry.version.as_str(), entry.args), ("2", vec!["z".to_owned()]));
         assert_eq!(
-            Value::Object(entry.settings),
+            Value::Object(entry.settings.0),
             json!({"deep": {"one": 5, "two": [3], "three": 3}, "new": true})
         );
     }
@@ -807,7 +813,7 @@ mod tests {
         ]);
         let entry = PluginEntry::load(folder.path(), None).unwrap();
         assert!(entry.autostart);
-        assert_eq!(Value::Object(entry.settings), json!({"x": 1, "y": 2}));
+        assert_eq!(Value::Object(entry.settings.0), json!({"x": 1, "y": 2}));
     }
 
     #[test]

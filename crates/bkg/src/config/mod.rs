@@ -4,15 +4,20 @@
 //! a plugin's folder. What leaves it is typed and valid. `cli` calls it for `bkg config`, `app` at
 //! start, `supervisor` and `bus` through the [`PluginEntry`] of their plugin.
 
+pub mod check;
 pub mod discovery;
 pub mod entry;
 pub mod host;
 mod keys;
+mod layers;
+pub mod patch;
+pub mod secrets;
 
 pub use discovery::{Catalogue, Discovered, Outcome, Source, bundled_plugins_dir, discover};
 pub use entry::{
-    Activation, EntryError, GrantedCapability, Healthcheck, Identity, PluginEntry, Prepare, RestartPolicy,
+    Activation, EntryError, EntrySettings, GrantedCapability, Healthcheck, Identity, PluginEntry, Prepare, RestartPolicy,
 };
+pub use layers::{LayerOrigin, Layers};
 pub use host::{
     ConfigError, EffectiveValue, HostConfig, HttpLimits, Loaded, LogFormat, LogKeys, Origin, Overrides,
     QueueLimits, SupervisorTimes, Surroundings,

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use super::Mailbox;
+use crate::config::PluginEntry;
 
 /// One session of one running process.
 #[derive(Debug)]
@@ -33,6 +34,7 @@ pub struct Instance {
     /// The way to the task that owns its socket.
     pub mailbox: Mailbox,
     registration: ArcSwap<Registration>,
+    entry: ArcSwap<PluginEntry>,
     telemetry: ArcSwapOption<Telemetry>,
     condition: AtomicU8,
     in_flight: AtomicU32,
@@ -132,6 +134,7 @@ pub(crate) struct NewInstance {
     pub(crate) contract: Contract,
     pub(crate) verified: bool,
     pub(crate) registration: Registration,
+    pub(crate) entry: Arc<PluginEntry>,
     pub(crate) most_in_flight: u32,
     pub(crate) most_unsent_bytes: usize,
     pub(crate) capacity: Arc<Capacity>,
@@ -148,6 +151,7 @@ impl Instance {
             verified: new.verified,
             mailbox: Mailbox::default(),
             registration: ArcSwap::from_pointee(new.registration),
+            entry: ArcSwap::new(new.entry),
             telemetry: ArcSwapOption::empty(),
             condition: AtomicU8::new(CONDITION_HEALTHY),
             in_flight: AtomicU32::new(0),
@@ -165,6 +169,21 @@ impl Instance {
 
     pub(super) fn replace_registration(&self, registration: Registration) {
         self.registration.store(Arc::new(registration));
+    }
+
+    /// The entry that it runs with: the one of its launch, with the settings that it took since.
+    pub fn entry(&self) -> arc_swap::Guard<Arc<PluginEntry>> {
+        self.entry.load()
+    }
+
+    /// Notes that it took the settings of `next`.
+    pub(super) fn took_settings(&self, next: &PluginEntry) {
+        self.entry.store(Arc::new(self.entry.load().with_settings_of(next)));
+    }
+
+    /// Whether new settings can be pushed to it.
+    pub fn takes_hot_config(&self) -> bool {
+        self.contract == Contract::Extended && self.registration().register.takes_hot_config()
     }
 
     /// The figures that it last gave of its own process.

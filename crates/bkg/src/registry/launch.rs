@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bkg_protocol::message::Secret;
-use bkg_protocol::{InstanceId, PluginName, RawJson};
+use bkg_protocol::{InstanceId, PluginName};
 use subtle::ConstantTimeEq;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -50,8 +50,6 @@ pub struct Launch {
     pub plugin: PluginName,
     /// The entry that it was started with.
     pub entry: Arc<PluginEntry>,
-    /// The settings that it was started with.
-    pub settings: RawJson,
     /// The process, once it is spawned.
     process: watch::Sender<Option<LaunchProcess>>,
     secrets: Mutex<Secrets>,
@@ -86,14 +84,12 @@ impl Launch {
     /// Sixteen events fit: the supervisor reads them as they come.
     pub fn new(plugin: PluginName, entry: Arc<PluginEntry>) -> (Self, mpsc::Receiver<LaunchEvent>) {
         let (events, receiver) = mpsc::channel(16);
-        let settings = RawJson::of(&entry.settings);
         let secrets =
             Secrets { token: fresh_secret(), burnt: None, forgiven: false, resume: None, earlier: None };
         let launch = Self {
             instance: InstanceId::new(),
             plugin,
             entry,
-            settings,
             process: watch::Sender::new(None),
             secrets: Mutex::new(secrets),
             events,

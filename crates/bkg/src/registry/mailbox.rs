@@ -54,6 +54,15 @@ pub enum Order {
         /// Hears whether it was sent; without credit the part comes back.
         sent: oneshot::Sender<Result<(), (ChunkRefused, RawJson)>>,
     },
+    /// Push settings.
+    Configure {
+        /// The revision that they are of.
+        revision: u64,
+        /// The settings.
+        settings: RawJson,
+        /// Hears whether they are in force; hears nothing if the session ends before.
+        applied: oneshot::Sender<Result<(), WireError>>,
+    },
     /// Tell the plugin to finish, and close when it has.
     Drain {
         /// How long it may take.

@@ -101,6 +101,7 @@ impl Registry {
             let older = record.instances.iter().position(|other| other.id == instance.id);
             replaced = older.map(|place| record.instances.remove(place));
             record.offered = instance.registration().models.clone();
+            record.remember_schema(&instance.registration().register);
             record.instances.push(instance);
         });
         replaced
@@ -132,8 +133,21 @@ impl Registry {
     pub fn update(&self, instance: &Arc<Instance>, registration: Registration) {
         self.change(&instance.plugin, |record| {
             record.offered = registration.models.clone();
+            record.remember_schema(&registration.register);
             instance.replace_registration(registration);
         });
+    }
+
+    /// Puts an entry in the place of a plugin's present one: what starts from now on starts with it.
+    pub fn set_entry(&self, entry: Arc<PluginEntry>) {
+        let plugin = entry.name.clone();
+        self.change(&plugin, |record| record.entry = entry);
+    }
+
+    /// Notes that an instance runs with the settings of `entry` from now on.
+    pub fn took_settings(&self, instance: &Instance, entry: &PluginEntry) {
+        instance.took_settings(entry);
+        self.tell(&instance.plugin);
     }
 
     /// Notes how an instance feels, and tells those who wait for it if that is news.

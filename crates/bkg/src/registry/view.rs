@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bkg_protocol::message::{Condition, Model};
+use bkg_protocol::message::{Condition, Model, Register};
 use bkg_protocol::{CapabilityName, PluginName};
 use indexmap::IndexMap;
+use serde_json::Value;
 
 use super::{Capacity, Instance, State, Status};
 use crate::config::PluginEntry;
@@ -36,6 +37,9 @@ pub struct PluginRecord {
     /// The models of its last registration. They outlive it, so that a model whose plugin is
     /// restarting is unavailable rather than unknown.
     pub offered: Vec<Model>,
+    /// The schema of its settings that it registered last. It outlives the registration, so that
+    /// settings can be checked, and secrets told, while the plugin rests.
+    pub schema: Option<Arc<Value>>,
     /// Those who wait for a free place.
     pub capacity: Arc<Capacity>,
 }
@@ -57,6 +61,7 @@ impl PluginRecord {
             status: Status::now(State::Stopped, None),
             instances: Vec::new(),
             offered: Vec::new(),
+            schema: None,
             capacity: Arc::default(),
         }
     }
@@ -80,6 +85,25 @@ impl PluginRecord {
         } else {
             State::Draining
         }
+    }
+
+    pub(super) fn remember_schema(&mut self, register: &Register) {
+        if let Some(schema) = register.config_schema.as_ref().and_then(|schema| schema.read().ok()) {
+            self.schema = Some(Arc::new(schema));
+        }
+    }
+
+    /// The schema of its settings: what it registered, else what its entry says.
+    pub fn config_schema(&self) -> Option<&Value> {
+        self.schema.as_deref().or(self.entry.config_schema.as_ref())
+    }
+
+    /// Whether an instance runs with something else than a process that started now would.
+    pub fn restart_needed(&self) -> bool {
+        self.instances.iter().any(|instance| {
+            let runs_with = instance.entry();
+            runs_with.settings != self.entry.settings || runs_with.must_restart_for(&self.entry)
+        })
     }
 
     /// Where the plugin says that it listens itself.

@@ -10,8 +10,10 @@ use bkg_sqlite::rusqlite::Connection;
 use bkg_sqlite::{Database, DatabaseError, Definition, Presence};
 
 use super::audit::{self, Audit, AuditKey};
+use super::revisions::Revisions;
 use super::settings::{self, Settings};
 use super::usage::Usage;
+use super::vault::{self, Vault};
 use super::{DataDir, StoreError};
 
 /// What the host itself keeps; cheap to clone.
@@ -23,11 +25,15 @@ pub struct Store {
     pub usage: Usage,
     /// The host's own facts.
     pub settings: Settings,
+    /// What was saved of the entries of plugins.
+    pub revisions: Revisions,
+    /// What seals the secrets among it.
+    pub vault: Vault,
     database: Database,
 }
 
 impl Store {
-    /// Opens the database, making it and the audit key if this is the first start. Blocks.
+    /// Opens the database, making it and both keys if this is the first start. Blocks.
     ///
     /// # Errors
     /// Whatever was lost, damaged, or is another program's; it is refused, not repaired, and what is in it
@@ -38,11 +44,15 @@ impl Store {
         // The key is made after the database and kept with it, so it never stands alone.
         let presence = if key.is_some() { Presence::MustExist } else { Presence::MayBeNew };
         let database = Database::open(&path, &DEFINITION, presence)?;
-        match finish_opening(data_dir, &database, key) {
-            Ok(key) => Ok(Self {
+        let opened = finish_opening(data_dir, &database, key)
+            .and_then(|key| Ok((vault::open(data_dir, &database, &key)?, key)));
+        match opened {
+            Ok((vault, key)) => Ok(Self {
                 audit: Audit::new(database.clone(), key.clone()),
                 usage: Usage::new(database.clone()),
-                settings: Settings::new(database.clone(), key),
+                settings: Settings::new(database.clone(), key.clone()),
+                revisions: Revisions::new(database.clone(), key),
+                vault,
                 database,
             }),
             Err(error) => {
@@ -73,7 +83,7 @@ pub(super) const DEFINITION: Definition = Definition {
     what: "the host's database",
     // `bkgh` in ASCII.
     application_id: 0x626b_6768,
-    migrations: &[include_str!("migrations/0001.sql")],
+    migrations: &[include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql")],
 };
 
 /// Where the database of a data directory is.

@@ -11,9 +11,11 @@ mod database;
 mod initial_password;
 pub mod ledger;
 mod ports;
+mod revisions;
 mod root_key;
 mod settings;
 mod usage;
+mod vault;
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -34,9 +36,11 @@ pub use database::Store;
 pub(crate) use database::tests::tamper;
 pub use ledger::{Ledger, LedgerContents, LedgerEntry, LedgeredProcess, UnreadableEntry};
 pub use ports::Ports;
+pub use revisions::{Revision, Revisions, Saved};
 pub use root_key::RootKey;
 pub use settings::Settings;
 pub use usage::{Usage, UsageFilter, UsageRecord, UsageRow};
+pub use vault::{Vault, VaultError};
 
 /// Why the data directory, or something in it, cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +111,32 @@ pub enum StoreError {
         /// The database.
         path: PathBuf,
     },
+    /// There are sealed secrets, but not the key that they were sealed with.
+    #[error(
+        "`{}` is missing, and the secrets in `bkg.db` cannot be opened without it: restore it from the backup that \
+         `bkg.db` is of; {GIVE_UP}",
+        path.display()
+    )]
+    SecretsKeyLost {
+        /// The key's file.
+        path: PathBuf,
+    },
+    /// The key of the secrets is there, but is no key.
+    #[error("`{}` is empty or damaged: restore it from a backup; {GIVE_UP}", path.display())]
+    SecretsKeyDamaged {
+        /// The key's file.
+        path: PathBuf,
+    },
+    /// The key of the secrets is of another database.
+    #[error(
+        "`{}` is not the key that the secrets in `bkg.db` were sealed with: restore both from the same backup; \
+         {GIVE_UP}",
+        path.display()
+    )]
+    SecretsKeyWrong {
+        /// The key's file.
+        path: PathBuf,
+    },
     /// An outcome for what nobody announced.
     #[error("the audit log has no intent `{id}` that could be settled")]
     NoSuchIntent {
@@ -133,6 +163,10 @@ pub enum StoreError {
     },
 }
 
+/// The last way out where the key of the secrets is gone for good.
+const GIVE_UP: &str =
+    "if there is none, write `new` into the file to get another key, and set all secrets again";
+
 impl StoreError {
     /// Turns the system's error about `path` into one that says what was tried.
     fn disk(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
@@ -149,7 +183,10 @@ impl StoreError {
             | Self::AuditKeyLost { .. }
             | Self::AuditKeyDamaged { .. }
             | Self::AuditKeyWrong { .. }
-            | Self::AuditBroken { .. } => true,
+            | Self::AuditBroken { .. }
+            | Self::SecretsKeyLost { .. }
+            | Self::SecretsKeyDamaged { .. }
+            | Self::SecretsKeyWrong { .. } => true,
             Self::Open(error) => !matches!(
                 error,
                 OpenError::Disk { .. } | OpenError::Migration { .. } | OpenError::Older { .. }

@@ -111,10 +111,18 @@ impl Wanted {
 /// The tasks that keep plugins in their wanted state.
 #[derive(Debug)]
 pub struct Supervisor {
-    wanted: HashMap<PluginName, watch::Sender<Wanted>>,
+    plugins: HashMap<PluginName, Row>,
     tasks: TaskTracker,
     /// Seats that are empty end when it fires.
     stop: CancellationToken,
+}
+
+/// A plugin with what is wanted of it, seat by seat.
+#[derive(Debug)]
+struct Row {
+    plugin: Arc<Plugin>,
+    /// One for each seat that there ever was; those beyond the count are wanted down.
+    wanted: std::sync::Mutex<Vec<watch::Sender<Wanted>>>,
 }
 
 /// No plugin has this name.
@@ -132,7 +140,15 @@ struct Plugin {
     /// Held while the folder is prepared: once for all seats.
     preparing: Mutex<()>,
     /// How each seat stands; what they add up to is the plugin's status.
-    seats: std::sync::Mutex<Vec<Status>>,
+    seats: std::sync::Mutex<Seats>,
+}
+
+/// How the seats of a plugin stand.
+#[derive(Debug)]
+struct Seats {
+    /// How many there are to be; those beyond it count only until they are empty.
+    count: usize,
+    statuses: Vec<Status>,
 }
 
 impl Supervisor {
@@ -142,28 +158,37 @@ impl Supervisor {
         let starts = Arc::new(Semaphore::new(supervision.config.supervisor.parallel_starts));
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
-        let mut wanted = HashMap::new();
+        let mut plugins = HashMap::new();
         remove_runtime_configs(&supervision.data);
         let view = supervision.registry.view().clone();
         for record in view.plugins() {
             let name = record.entry.name.clone();
             let first = Wanted { up: record.entry.autostart, ..Wanted::default() };
-            let (sender, receiver) = watch::channel(first);
-            let count = record.entry.instances as usize;
             let plugin = Arc::new(Plugin {
                 name: name.clone(),
                 supervision: Arc::clone(&supervision),
                 starts: Arc::clone(&starts),
                 preparing: Mutex::new(()),
-                seats: std::sync::Mutex::new(vec![Status::now(State::Stopped, None); count]),
+                seats: std::sync::Mutex::new(Seats { count: 0, statuses: Vec::new() }),
             });
-            for number in 0..count {
-                tasks.spawn(Seat::new(number, Arc::clone(&plugin), receiver.clone(), stop.clone()).run());
-            }
-            wanted.insert(name, sender);
+            let row = Row { plugin, wanted: std::sync::Mutex::default() };
+            row.set_count(record.entry.instances as usize, first, &tasks, &stop);
+            plugins.insert(name, row);
         }
         tasks.close();
-        Self { wanted, tasks, stop }
+        Self { plugins, tasks, stop }
+    }
+
+    /// Brings a plugin to so many instances: further ones are started if it is wanted up, those beyond
+    /// the number are stopped.
+    ///
+    /// # Errors
+    /// The name is not known.
+    pub fn set_instances(&self, plugin: &str, count: u32) -> Result<(), UnknownPlugin> {
+        let row = self.plugins.get(plugin).ok_or_else(|| UnknownPlugin(plugin.to_owned()))?;
+        let first = row.first_word();
+        row.set_count(count as usize, first, &self.tasks, &self.stop);
+        Ok(())
     }
 
     /// Wants a plugin up; one that is up stays as it is, one that rests or failed is started.
@@ -195,19 +220,53 @@ impl Supervisor {
         self.change(plugin, |wanted| Wanted { up: true, generation: wanted.generation + 1, ..wanted })
     }
 
-    fn change(&self, plugin: &str, edit: impl FnOnce(Wanted) -> Wanted) -> Result<(), UnknownPlugin> {
-        let wanted = self.wanted.get(plugin).ok_or_else(|| UnknownPlugin(plugin.to_owned()))?;
-        wanted.send_modify(|wanted| *wanted = edit(*wanted));
+    fn change(&self, plugin: &str, edit: impl Fn(Wanted) -> Wanted) -> Result<(), UnknownPlugin> {
+        let row = self.plugins.get(plugin).ok_or_else(|| UnknownPlugin(plugin.to_owned()))?;
+        let wanted = row.wanted.lock().expect("no holder of the lock panics");
+        let count = row.plugin.count();
+        for wanted in wanted.iter().take(count) {
+            wanted.send_modify(|wanted| *wanted = edit(*wanted));
+        }
         Ok(())
     }
 
     /// Stops every plugin, all at once, and returns when nothing of any is left.
     pub async fn shut_down(&self) {
         self.stop.cancel();
-        for wanted in self.wanted.values() {
-            wanted.send_modify(|wanted| wanted.up = false);
+        for row in self.plugins.values() {
+            for wanted in row.wanted.lock().expect("no holder of the lock panics").iter() {
+                wanted.send_modify(|wanted| wanted.up = false);
+            }
         }
         self.tasks.wait().await;
+    }
+}
+
+impl Row {
+    /// What the first seat is wanted to do; further ones are wanted the same.
+    fn first_word(&self) -> Wanted {
+        let wanted = self.wanted.lock().expect("no holder of the lock panics");
+        wanted.first().map(|wanted| *wanted.borrow()).unwrap_or_default()
+    }
+
+    fn set_count(&self, count: usize, word: Wanted, tasks: &TaskTracker, stop: &CancellationToken) {
+        let mut wanted = self.wanted.lock().expect("no holder of the lock panics");
+        let before = self.plugin.set_count(count);
+        for (number, seat) in wanted.iter().enumerate() {
+            if number >= count {
+                seat.send_modify(|wanted| wanted.up = false);
+            } else if number >= before {
+                // A seat that was given up and comes back: what it stopped for is over.
+                seat.send_modify(|seat| {
+                    *seat = Wanted { generation: seat.generation.max(word.generation) + 1, ..word };
+                });
+            }
+        }
+        for number in wanted.len()..count {
+            let (sender, receiver) = watch::channel(word);
+            tasks.spawn(Seat::new(number, Arc::clone(&self.plugin), receiver, stop.clone()).run());
+            wanted.push(sender);
+        }
     }
 }
 
@@ -217,7 +276,7 @@ impl Plugin {
         let status = Status { restarts, ..Status::now(state, reason) };
         // Held until the sum is in the registry: an older sum must not arrive there after a newer one.
         let mut seats = self.seats.lock().expect("no holder of the lock panics");
-        let known = &mut seats[seat];
+        let known = &mut seats.statuses[seat];
         if (known.state, &known.reason, known.restarts) == (state, &status.reason, restarts) {
             return;
         }
@@ -230,7 +289,24 @@ impl Plugin {
             }
         }
         *known = status;
-        self.supervision.registry.set_status(&self.name, sum_up(&seats));
+        self.supervision.registry.set_status(&self.name, seats.sum_up());
+    }
+
+    fn count(&self) -> usize {
+        self.seats.lock().expect("no holder of the lock panics").count
+    }
+
+    /// Notes how many seats there are to be, and answers how many there were.
+    fn set_count(&self, count: usize) -> usize {
+        let mut seats = self.seats.lock().expect("no holder of the lock panics");
+        if seats.statuses.len() < count {
+            seats.statuses.resize(count, Status::now(State::Stopped, None));
+        }
+        let before = std::mem::replace(&mut seats.count, count);
+        if before > 0 {
+            self.supervision.registry.set_status(&self.name, seats.sum_up());
+        }
+        before
     }
 
     /// Adds a line of the host's own to the plugin's log.
@@ -253,7 +329,7 @@ fn remove_runtime_configs(data: &DataDir) {
 
 /// What several seats make of their plugin: what someone asked for is shown until all have done it;
 /// else it runs if one does, and says how many do; else the one that is the least at rest speaks.
-fn sum_up(seats: &[Status]) -> Status {
+fn sum_up<'a>(seats: impl DoubleEndedIterator<Item = &'a Status> + Clone) -> Status {
     let rank = |status: &Status| match status.state {
         State::Draining => 9,
         // Nobody waits for what the supervisor starts again by itself.
@@ -267,14 +343,24 @@ fn sum_up(seats: &[Status]) -> Status {
         State::Failed => 1,
         State::Stopped => 0,
     };
-    let first = seats.iter().rev().max_by_key(|status| rank(status)).expect("a plugin has a seat");
+    let first = seats.clone().rev().max_by_key(|status| rank(status)).expect("a plugin has a seat");
     let mut summary = first.clone();
-    summary.restarts = seats.iter().map(|status| status.restarts).sum();
-    let running = seats.iter().filter(|status| status.state == State::Running).count();
-    if summary.state == State::Running && running < seats.len() {
-        summary.reason = Some(format!("{running} of {} instances run", seats.len()));
+    summary.restarts = seats.clone().map(|status| status.restarts).sum();
+    let running = seats.clone().filter(|status| status.state == State::Running).count();
+    let all = seats.count();
+    if summary.state == State::Running && running < all {
+        summary.reason = Some(format!("{running} of {all} instances run"));
     }
     summary
+}
+
+impl Seats {
+    fn sum_up(&self) -> Status {
+        let is_counted = |(number, status): &(usize, &Status)| {
+            *number < self.count || status.state != State::Stopped
+        };
+        sum_up(self.statuses.iter().enumerate().filter(is_counted).map(|(_, status)| status))
+    }
 }
 
 #[cfg(test)]
@@ -301,7 +387,7 @@ mod tests {
         ];
         for (seats, (state, running)) in cases {
             let seats = seats.map(|(state, restarts)| Status { restarts, ..Status::now(state, None) });
-            let sum = sum_up(&seats);
+            let sum = sum_up(seats.iter());
             let reason = running.map(|running| format!("{running} of 3 instances run"));
             assert_eq!((sum.state, sum.reason), (state, reason), "{seats:?}");
         }
