@@ -92,6 +92,12 @@ impl Problem {
         self
     }
 
+    /// Says more, in a form that programs read.
+    pub fn with_details(mut self, details: &impl serde::Serialize) -> Self {
+        self.details = Some(RawJson::of(details));
+        self
+    }
+
     /// The body: `{"error": {"message", "type", "param", "code", "details"?}}`.
     pub fn body(&self, dialect: Dialect) -> Value {
         let code = match dialect {

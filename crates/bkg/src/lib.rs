@@ -1,8 +1,8 @@
 //! The Backplane daemon as a library; the one binary beside it is a page long.
 //!
 //! Modules in dependency order, imports only point right:
-//! `cli → app → gateway admin accounts → bus supervisor → web → error → auth → dispatcher → registry →
-//! logs store config`. `docs/architecture.md` follows one request through them.
+//! `cli → app → gateway admin accounts → entries → bus supervisor → web → error → auth → dispatcher →
+//! registry → logs store config`. `docs/architecture.md` follows one request through them.
 
 pub mod accounts;
 pub mod admin;
@@ -12,6 +12,7 @@ pub mod bus;
 pub mod cli;
 pub mod config;
 pub mod dispatcher;
+pub mod entries;
 pub mod error;
 pub mod gateway;
 pub mod logs;

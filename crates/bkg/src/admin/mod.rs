@@ -4,6 +4,7 @@
 //! supervisor, and the answer says what became of it or that it is under way.
 
 mod audit;
+mod config;
 mod health;
 mod invoke;
 mod logs;
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Catalogue, HostConfig};
 use crate::dispatcher::Dispatcher;
+use crate::entries::Entries;
 use crate::logs::Logs;
 use crate::registry::Registry;
 use crate::store::Audit;
@@ -36,6 +38,8 @@ pub struct Admin {
     pub dispatcher: Arc<Dispatcher>,
     /// Who starts and stops.
     pub supervisor: Arc<Supervisor>,
+    /// What plugins are configured to be.
+    pub entries: Arc<Entries>,
     /// The log lines of plugins.
     pub logs: Logs,
     /// Who did what.
@@ -64,6 +68,14 @@ pub fn routes(routes: Routes, admin: &Arc<Admin>) -> Routes {
         .add(Method::POST, "/admin/plugins/{name}/stop", MANAGE, admin, plugins::stop)
         .add(Method::POST, "/admin/plugins/{name}/restart", MANAGE, admin, plugins::restart)
         .add(Method::GET, "/admin/plugins/{name}/logs", READ, admin, logs::read)
+        .add(Method::GET, "/admin/plugins/{name}/config", READ, admin, config::read)
+        .add(Method::POST, "/admin/plugins/{name}/config", MANAGE, admin, config::patch)
+        .add(Method::PUT, "/admin/plugins/{name}/config", MANAGE, admin, config::replace)
+        .add(Method::POST, "/admin/plugins/{name}/config/reset", MANAGE, admin, config::reset)
+        .add(Method::POST, "/admin/plugins/{name}/config/return", MANAGE, admin, config::go_back)
+        .add(Method::GET, "/admin/plugins/{name}/config/diff", READ, admin, config::diff)
+        .add(Method::GET, "/admin/plugins/{name}/config/revisions", READ, admin, config::revisions)
+        .add(Method::GET, "/admin/plugins/{name}/config/revisions/{revision}", READ, admin, config::revision)
         .add(Method::GET, "/admin/audit", AUDIT, admin, audit::entries)
         .add(Method::GET, "/admin/requests", AUDIT, admin, audit::requests)
         .add(Method::GET, "/admin/ports", READ, admin, plugins::ports)

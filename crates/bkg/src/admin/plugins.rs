@@ -42,7 +42,12 @@ struct PluginObject {
     instances: Vec<InstanceObject>,
     /// How many requests wait for a free place.
     queued: usize,
+    /// The effective entry, with its secrets behind masks.
     config: Value,
+    /// The number of its saved revision.
+    revision: u64,
+    /// Whether a process of it runs with something else than this entry.
+    restart_needed: bool,
     config_schema: Option<Value>,
     /// Why the folder is no usable plugin.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -221,8 +226,6 @@ fn object(record: &PluginRecord) -> PluginObject {
     }
     let version =
         record.instances.iter().find_map(|instance| instance.registration().register.version.clone());
-    let schema =
-        record.instances.iter().find_map(|instance| instance.registration().register.config_schema.clone());
     PluginObject {
         name: entry.name.to_string(),
         status: record.state().as_str(),
@@ -238,8 +241,10 @@ fn object(record: &PluginRecord) -> PluginObject {
         models,
         instances: record.instances.iter().map(|instance| instance_object(instance)).collect(),
         queued: record.capacity.waiting(),
-        config: json!(**entry),
-        config_schema: schema.and_then(|schema| schema.read().ok()).or_else(|| entry.config_schema.clone()),
+        config: entry.shown(record.schema.as_deref()),
+        revision: entry.revision,
+        restart_needed: record.restart_needed(),
+        config_schema: record.config_schema().cloned(),
         error: None,
     }
 }
@@ -279,6 +284,8 @@ fn unusable(found: &Discovered, name: String, status: &'static str, error: Strin
         instances: Vec::new(),
         queued: 0,
         config: Value::Null,
+        revision: 0,
+        restart_needed: false,
         config_schema: None,
         error: Some(error),
     }

@@ -23,6 +23,7 @@ use crate::auth::{Attendance, Authenticator, Changes, FirstPassword, Provider};
 use crate::bus::Bus;
 use crate::config::{Catalogue, HostConfig, Loaded, Outcome, discover};
 use crate::dispatcher::Dispatcher;
+use crate::entries::{self, Entries};
 use crate::gateway::{self, Gateway};
 use crate::logs::{LogSettings, Logs};
 use crate::registry::{PrivateListener, Registry, State};
@@ -179,7 +180,8 @@ impl Host {
         let ports = (port_of(&api[0])?, port_of(&shared_bus)?);
         reap_leftovers(data.ledger()).await?;
 
-        let catalogue = discover(config.plugin_directories());
+        let mut catalogue = discover(config.plugin_directories());
+        let known_entries = entries::restore(&mut catalogue, &store).await?;
         report(&catalogue);
         let known = catalogue.ready().map(|(found, entry)| (Arc::new(entry.clone()), found.root.clone()));
         let registry = Arc::new(Registry::new(known, config.dispatch_order.clone()));
@@ -227,6 +229,15 @@ impl Host {
             environment: std::env::vars_os().collect(),
         }));
 
+        let times = &config.supervisor;
+        let entries = Entries::new(
+            known_entries,
+            &store,
+            Arc::clone(&registry),
+            Arc::clone(&supervisor),
+            times.drain + times.grace + times.register_timeout,
+        );
+
         let attendance = Attendance::new(
             Arc::clone(&authenticator),
             Arc::clone(&changes),
@@ -252,6 +263,7 @@ impl Host {
             registry: Arc::clone(&registry),
             dispatcher: Arc::clone(&dispatcher),
             supervisor: Arc::clone(&supervisor),
+            entries: Arc::new(entries),
             logs: logs.clone(),
             audit: store.audit.clone(),
             metering,

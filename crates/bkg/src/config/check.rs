@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 /// One place that does not keep to the rules.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema)]
 pub struct Violation {
     /// Where: a JSON Pointer (RFC 6901) into the entry, such as `/settings/greeting`.
     pub path: String,

@@ -146,7 +146,7 @@ impl Search {
         };
         for (index, item) in items.iter().enumerate() {
             let wrong =
-                |path: String, reason: String| EntryError::Wrong { file: file.clone(), path, reason };
+                |path: String, reason: String| EntryError::Wrong { file: file.clone(), pointer: String::new(), path, reason };
             let Value::Object(fields) = item else {
                 let error = wrong(format!("[{index}]"), "use an entry `{\"name\": …}`".to_owned());
                 self.broken(file.clone(), source.clone(), error);

@@ -20,6 +20,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::layers::Layers;
+use super::patch::child;
 use super::secrets;
 
 /// Everything that is known of a plugin before it runs. Serialises to the whole effective entry.
@@ -221,9 +222,21 @@ pub enum EntryError {
         file: PathBuf,
         /// The place inside the file, such as `capabilities[2].id`.
         path: String,
+        /// The same place as a JSON Pointer.
+        pointer: String,
         /// What is wrong and what is right.
         reason: String,
     },
+}
+
+impl EntryError {
+    /// The place inside the entry that is wrong, as a JSON Pointer, and what is wrong there.
+    pub fn place(&self) -> (String, String) {
+        match self {
+            Self::Wrong { pointer, reason, .. } => (pointer.clone(), reason.clone()),
+            other => (String::new(), other.to_string()),
+        }
+    }
 }
 
 /// The largest file of a plugin's folder that is read, in bytes.
@@ -427,7 +440,8 @@ impl Fields<'_> {
             }
         }
         let file = self.layers.to_blame(path).to_owned();
-        EntryError::Wrong { file, path: shown, reason: reason.to_string() }
+        let pointer = path.iter().map(|step| child("", step)).collect();
+        EntryError::Wrong { file, path: shown, pointer, reason: reason.to_string() }
     }
 
     fn refuse<T>(&self, path: &[&str], right: &str, found: &Value) -> Result<T, EntryError> {
@@ -821,7 +835,7 @@ mod tests {
         let folder =
             folder(&[("plugin.json", json!({"name": "a"})), ("config.json", json!({"name": "b"}))]);
         let error = PluginEntry::load(folder.path(), None).unwrap_err();
-        let EntryError::Wrong { file, path, reason } = error else { panic!("{error}") };
+        let EntryError::Wrong { file, path, reason, .. } = error else { panic!("{error}") };
         assert_eq!((file, path.as_str()), (folder.path().join("config.json"), "name"));
         assert!(reason.starts_with("\"b\" is not the name in "), "{reason}");
     }

@@ -39,7 +39,7 @@ impl std::fmt::Debug for Layer {
 }
 
 /// Where a value of an entry comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema)]
 pub enum LayerOrigin {
     /// Nobody said anything.
     #[serde(rename = "default")]
@@ -140,7 +140,8 @@ impl Layers {
         for (name, value) in members {
             let path = child(at, name);
             match value {
-                Value::Object(members) if !members.is_empty() => {
+                // A schema is one value: nobody asks where its parts come from.
+                Value::Object(members) if !members.is_empty() && path != "/configSchema" => {
                     self.collect_origins(origins, &path, members);
                 }
                 _ => {
@@ -169,6 +170,7 @@ impl Layers {
             Some((file, name)) => Err(EntryError::Wrong {
                 file: file.clone(),
                 path: "name".to_owned(),
+                pointer: "/name".to_owned(),
                 reason: format!(
                     "{name} is not the name in `{}`, {first}: write one name (a setting called `name` belongs \
                      below `settings` of `plugin.json`)",

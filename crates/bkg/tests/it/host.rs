@@ -177,6 +177,11 @@ impl TestHost {
         self.directory.path().join("data")
     }
 
+    /// The directory of its plugin folders.
+    pub fn plugins_dir(&self) -> PathBuf {
+        self.directory.path().join("plugins")
+    }
+
     pub fn key(&self) -> &str {
         &self.key
     }

@@ -4,10 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules of the daemon, in columns: an import may only point to a later column.
-const COLUMNS: [&[&str]; 10] = [
+const COLUMNS: [&[&str]; 11] = [
     &["cli"],
     &["app"],
     &["gateway", "admin", "accounts"],
+    &["entries"],
     &["bus", "supervisor"],
     &["web"],
     &["error"],

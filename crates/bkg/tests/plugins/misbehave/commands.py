@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import uuid
+from pathlib import Path
 
 from session import Frame, Plugin, Request, capability, now_ms
 from websocket import BINARY, TEXT, Closed, Refused, WebSocket
@@ -26,6 +27,12 @@ async def echo(plugin: Plugin, request: Request) -> None:
 @capability("test.frame")
 async def frame(plugin: Plugin, request: Request) -> None:
     await request.answer({"frame": request.text})
+
+
+@capability("test.settings")
+async def settings(plugin: Plugin, request: Request) -> None:
+    runtime = json.loads(Path(os.environ["BKG_PLUGIN_CONFIG_PATH"]).read_text())
+    await request.answer({**plugin.config, "started": plugin.settings, "runtime": runtime, "pid": os.getpid()})
 
 
 @capability("test.wait")

@@ -115,6 +115,7 @@ class Plugin:
     def __init__(self, entry: Frame) -> None:
         self.name: str = entry["name"]
         self.settings: Frame = entry.get("settings") or {}
+        self.config: Frame = {"registered": None, "revision": None, "current": None, "pushed": []}
         self.socket: WebSocket | None = None
         self.resume: str | None = None
         self.heartbeat_ms = 10_000
@@ -176,6 +177,7 @@ class Plugin:
                 for name in [*BEHAVIOURS, "llm.chat"]
             ],
             "models": [{"id": name, "capability": "llm.chat", "ownedBy": "tests"} for name in MODELS],
+            **({"meta": {"hotConfig": True}} if self.settings.get("hot") else {}),
             **secret,
             **changes,
         }
@@ -213,6 +215,10 @@ class Plugin:
             case "registered":
                 self.resume = frame.get("resume")
                 self.heartbeat_ms = frame.get("heartbeatMs", self.heartbeat_ms)
+                config, revision = frame.get("config"), frame.get("configRevision")
+                self.config |= {"registered": config, "current": config, "revision": revision}
+            case "config":
+                await self.configure(frame["revision"], frame["config"])
             case "rejected":
                 print(f"rejected: {frame.get('code')}: {frame.get('message')}", file=sys.stderr)
             case "request":
@@ -226,6 +232,23 @@ class Plugin:
                 waiting.put_nowait(frame)
             case "drain" if not self.settings.get("ignoreDrain"):
                 self.spawn(self.drain())
+
+    async def configure(self, revision: int, config: Frame) -> None:
+        """Takes settings that were pushed, or does not, as they themselves say."""
+        self.config["pushed"].append(revision)
+        verdict: Frame = {"type": "configApplied", "revision": revision, "success": True}
+        match config.get("applies", "yes"):
+            case "never":
+                return
+            case "no":
+                error = {"code": "invalid_config", "message": "these settings are not to its liking"}
+                verdict |= {"success": False, "error": error}
+            case "drop":
+                await self.socket_now().close(1000)
+                return
+            case _:
+                self.config |= {"current": config, "revision": revision}
+        await self.send(**verdict)
 
     def start(self, request: Request) -> None:
         """Runs the behaviour that the request names."""

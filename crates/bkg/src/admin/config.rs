@@ -1,0 +1,219 @@
+//! The entry of a plugin over HTTP: read, edited, compared, returned.
+//!
+//! Not what an edit means: `entries` knows that. Here it is read from the request, and the caller is
+//! asked for the right that it takes, which can be more than managing plugins.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use bkg_protocol::ErrorCode;
+use http::header::{ETAG, IF_MATCH};
+use http::{HeaderValue, StatusCode};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::Admin;
+use crate::config::patch::Change;
+use crate::entries::{Applied, Apply, Edit, EntriesError, Outcome, Right};
+use crate::error::Problem;
+use crate::web::{Call, members};
+
+/// The longest note on a revision, in characters.
+const LONGEST_NOTE: usize = 500;
+/// How many revisions one reading gives unless it says otherwise.
+const LISTED: u32 = 20;
+
+/// Which places go back to what the files say.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Reset {
+    /// JSON Pointers into the entry, such as `/settings/greeting`.
+    paths: Vec<String>,
+}
+
+/// Which revision is to hold again.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Return {
+    /// Its number; 0 stands for the plugin's files alone.
+    revision: u64,
+}
+
+/// What differs between two revisions.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Comparison {
+    /// The first revision; 0 stands for the plugin's files alone.
+    from: u64,
+    /// The second one.
+    to: u64,
+    /// What the second has otherwise; secrets read as `{"$secret": true}`.
+    changes: Vec<Change>,
+}
+
+pub(super) async fn read(admin: Arc<Admin>, call: Call, _: Body) -> Result<Response, Problem> {
+    let view = admin.entries.read(&call.param("name")?)?;
+    let tag = entity_tag(view.revision);
+    Ok(([(ETAG, tag)], axum::Json(view)).into_response())
+}
+
+pub(super) async fn patch(admin: Arc<Admin>, call: Call, body: Body) -> Result<Response, Problem> {
+    let body: Map<String, Value> = members(&call.json(body, &admin.config.http).await?)?;
+    change(&admin, &call, with_name(&call, body, Edit::Patch)?).await
+}
+
+pub(super) async fn replace(admin: Arc<Admin>, call: Call, body: Body) -> Result<Response, Problem> {
+    let body: Map<String, Value> = members(&call.json(body, &admin.config.http).await?)?;
+    change(&admin, &call, with_name(&call, body, Edit::Whole)?).await
+}
+
+pub(super) async fn reset(admin: Arc<Admin>, call: Call, body: Body) -> Result<Response, Problem> {
+    let Reset { paths } = members(&call.json(body, &admin.config.http).await?)?;
+    change(&admin, &call, Edit::Reset(paths)).await
+}
+
+pub(super) async fn go_back(admin: Arc<Admin>, call: Call, body: Body) -> Result<Response, Problem> {
+    let Return { revision } = members(&call.json(body, &admin.config.http).await?)?;
+    change(&admin, &call, Edit::Return(revision)).await
+}
+
+pub(super) async fn diff(admin: Arc<Admin>, call: Call, _: Body) -> Result<Response, Problem> {
+    let name = call.param("name")?;
+    let to = match super::logs::number(&call, "to")? {
+        Some(to) => to,
+        None => admin.entries.read(&name)?.revision,
+    };
+    let from = super::logs::number(&call, "from")?.unwrap_or(to.saturating_sub(1));
+    let changes = admin.entries.compare(&name, from, to).await?;
+    Ok(axum::Json(Comparison { from, to, changes }).into_response())
+}
+
+pub(super) async fn revisions(admin: Arc<Admin>, call: Call, _: Body) -> Result<Response, Problem> {
+    let before = super::logs::number(&call, "before")?;
+    let limit = super::logs::number(&call, "limit")?.map_or(LISTED, |limit| u32::try_from(limit).unwrap_or(u32::MAX));
+    let revisions = admin.entries.list(&call.param("name")?, before, limit).await?;
+    Ok(axum::Json(revisions).into_response())
+}
+
+pub(super) async fn revision(admin: Arc<Admin>, call: Call, _: Body) -> Result<Response, Problem> {
+    let text = call.param("revision")?;
+    let number = text.parse().map_err(|_| {
+        Problem::invalid(format!("`{text}` is no revision: use a whole number")).param("revision")
+    })?;
+    let revision = admin.entries.revision(&call.param("name")?, number).await?;
+    Ok(axum::Json(revision).into_response())
+}
+
+/// Drafts an edit, asks for the right that it takes, and brings it to life.
+async fn change(admin: &Admin, call: &Call, edit: Edit) -> Result<Response, Problem> {
+    let name = call.param("name")?;
+    let apply = match call.query("apply")?.as_deref() {
+        None | Some("now") => Apply::Now,
+        Some("later") => Apply::Later,
+        Some(other) => {
+            let message = format!("`apply` is `{other}`: use `now` or `later`");
+            return Err(Problem::invalid(message).param("apply"));
+        }
+    };
+    let dry_run = match call.query("dryRun")?.as_deref() {
+        None | Some("false") => false,
+        Some("true" | "") => true,
+        Some(other) => {
+            let message = format!("`dryRun` is `{other}`: use `true` or `false`");
+            return Err(Problem::invalid(message).param("dryRun"));
+        }
+    };
+    let note = call.query("note")?.unwrap_or_default();
+    if note.chars().count() > LONGEST_NOTE {
+        let message = format!("`note` is longer than {LONGEST_NOTE} characters");
+        return Err(Problem::invalid(message).param("note"));
+    }
+    let editing = admin.entries.edit(&name, expected_revision(call)?).await?;
+    let action = if matches!(edit, Edit::Return(_)) { "config.return" } else { "config.save" };
+    let draft = editing.draft(edit).await?;
+    match draft.right {
+        Right::Manage => {}
+        Right::Grant => call.caller.require("admin")?,
+        Right::RunCode => {
+            call.caller.require("admin")?;
+        }
+    }
+    if dry_run {
+        let view = admin.entries.read(&name)?;
+        let body = Outcome {
+            revision: view.revision,
+            applied: Applied::Unchanged,
+            restart_needed: view.live.restart_needed,
+            changes: draft.changes,
+        };
+        return Ok(axum::Json(body).into_response());
+    }
+    let paths: Vec<&str> = draft.changes.iter().map(|change| change.path.as_str()).collect();
+    let detail = json!({ "paths": paths, "note": note });
+    let action = call.action(action, format!("plugin {name}"), detail);
+    let outcome = editing.commit(draft, apply, note, action).await?;
+    let status = match outcome.applied {
+        Applied::Restarting | Applied::Later => StatusCode::ACCEPTED,
+        _ => StatusCode::OK,
+    };
+    let tag = entity_tag(outcome.revision);
+    Ok((status, [(ETAG, tag)], axum::Json(outcome)).into_response())
+}
+
+/// The edit, if the entry in the body is of the plugin in the path.
+fn with_name(
+    call: &Call,
+    mut body: Map<String, Value>,
+    edit: impl FnOnce(Map<String, Value>) -> Edit,
+) -> Result<Edit, Problem> {
+    let name = call.param("name")?;
+    match body.get("name") {
+        None => {}
+        Some(named) if named == name.as_str() => {}
+        Some(named) => {
+            let message = format!("the entry is named {named}, but this is the plugin `{name}`");
+            return Err(Problem::invalid(message).param("name"));
+        }
+    }
+    body.insert("name".to_owned(), Value::from(name));
+    Ok(edit(body))
+}
+
+/// The revision in `If-Match`; `*` stands for any (RFC 9110, section 13.1.1).
+fn expected_revision(call: &Call) -> Result<Option<u64>, Problem> {
+    let Some(header) = call.parts.headers.get(IF_MATCH) else { return Ok(None) };
+    let text = header.to_str().unwrap_or_default().trim();
+    if text == "*" {
+        return Ok(None);
+    }
+    let number = text.strip_prefix("W/").unwrap_or(text).trim_matches('"').parse();
+    number.map(Some).map_err(|_| {
+        Problem::invalid(format!("`If-Match` is `{text}`: send the `ETag` of the entry, such as `\"3\"`"))
+            .param("If-Match")
+    })
+}
+
+fn entity_tag(revision: u64) -> HeaderValue {
+    HeaderValue::from_str(&format!("\"{revision}\"")).expect("a number in quotes is a header value")
+}
+
+impl From<EntriesError> for Problem {
+    fn from(error: EntriesError) -> Self {
+        let message = error.to_string();
+        match error {
+            EntriesError::Unknown(_) | EntriesError::NoRevision { .. } => {
+                Self::new(ErrorCode::NotFound, message)
+            }
+            EntriesError::Conflict { .. } => Self::new(ErrorCode::Conflict, message),
+            EntriesError::Invalid { violations, .. } => {
+                Self::new(ErrorCode::InvalidConfig, message).with_details(&violations)
+            }
+            EntriesError::NotTaken { .. } | EntriesError::DoesNotRun { .. } => {
+                Self::new(ErrorCode::PluginError, message)
+            }
+            EntriesError::Sealed { .. } => Self::new(ErrorCode::Internal, message),
+            EntriesError::Store(error) => error.into(),
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! What an edit would make of an entry: checked whole, before anything is saved or told to anybody.
+//!
+//! A draft says what it changes and which right that takes. The invariants: a draft is valid, and it
+//! holds of what was there before only what the edit left alone.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::{Editing, EntriesError, Whole};
+use crate::config::check::{Violation, violations};
+use crate::config::patch::{self, Change, child};
+use crate::config::secrets::{SEALED, as_mask, replace};
+use crate::config::{EntryError, PluginEntry};
+
+/// What somebody wants an entry to become.
+#[derive(Debug, Clone)]
+pub enum Edit {
+    /// What is named changes: a JSON Merge Patch (RFC 7396) of the effective entry.
+    Patch(Map<String, Value>),
+    /// The entry is this, whole: what is not there has the host's default.
+    Whole(Map<String, Value>),
+    /// These places, JSON Pointers, are what the plugin's files say.
+    Reset(Vec<String>),
+    /// What it was at this revision; 0 stands for the files alone.
+    Return(u64),
+}
+
+/// Which right an edit takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Right {
+    /// To manage plugins.
+    Manage,
+    /// To be an administrator: it changes what the plugin may do.
+    Grant,
+    /// To be an administrator who has just logged in: it changes what is executed.
+    RunCode,
+}
+
+/// What an edit would make of an entry.
+#[derive(Debug)]
+pub struct Draft {
+    /// The entry as it is.
+    pub(super) current: Arc<PluginEntry>,
+    /// The entry that it becomes; it has the next revision's number.
+    pub(super) next: PluginEntry,
+    /// What differs, secrets behind masks.
+    pub changes: Vec<Change>,
+    /// What it takes to make this edit.
+    pub right: Right,
+}
+
+impl Draft {
+    /// Whether the edit changes nothing.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+}
+
+/// Members of an entry that say what is executed, and with what.
+const RUNS_CODE: [&str; 4] = ["entrypoint", "args", "env", "prepare"];
+/// Members that only say how a plugin is run and what its settings are. All others, also those that this
+/// host does not know, say what it may do.
+const MANAGES: [&str; 14] = [
+    "settings",
+    "description",
+    "version",
+    "type",
+    "autostart",
+    "instances",
+    "restart",
+    "activation",
+    "overlap",
+    "healthcheck",
+    "maxFrameBytes",
+    "maxConcurrency",
+    "port",
+    "limits",
+];
+
+impl Editing<'_> {
+    /// What the edit would make of the entry.
+    ///
+    /// # Errors
+    /// [`EntriesError::Invalid`] with every place that is wrong, or there is no such revision.
+    pub async fn draft(&self, edit: Edit) -> Result<Draft, EntriesError> {
+        let current = &self.current;
+        let before = current.whole();
+        let desired = match edit {
+            Edit::Patch(body) => {
+                let body = self.without_masks(body)?;
+                let mut desired = before.clone();
+                patch::apply(&mut desired, body);
+                desired
+            }
+            Edit::Whole(body) => self.without_masks(body)?,
+            Edit::Reset(paths) => self.reset(&before, &paths)?,
+            Edit::Return(number) => self.entries.whole_at(self.known, number).await?.members,
+        };
+        let next = self.entry(&desired)?;
+        let record = self.entries.registry.plugin(current.name.as_str());
+        let schema = record.as_ref().and_then(|record| record.schema.clone());
+        if let Some(schema) = schema.as_deref().or(next.config_schema.as_ref()) {
+            let settings = Value::Object(next.settings.0.clone());
+            match violations(schema, &settings) {
+                Ok(found) if found.is_empty() => {}
+                Ok(found) => return Err(self.invalid(found)),
+                // Its author's mistake must not keep the operator from changing anything.
+                Err(error) => tracing::warn!(plugin = %current.name, %error, "settings are not checked"),
+            }
+        }
+        let after = next.whole();
+        let right = patch::changes(&before, &after)
+            .iter()
+            .filter_map(|change| patch::steps(&change.path).next())
+            .map(|member| right_for(&member))
+            .max()
+            .unwrap_or(Right::Manage);
+        let sealed = self.entries.secret_places(current);
+        let to_sealed = next.secret_places(schema.as_deref());
+        let changes = self.entries.shown_changes(
+            self.known,
+            &Whole { members: before, sealed },
+            &Whole { members: after, sealed: to_sealed },
+        );
+        Ok(Draft { current: Arc::clone(current), next, changes, right })
+    }
+
+    /// The valid entry that comes of `desired`, holding on top of the files only what differs.
+    fn entry(&self, desired: &Map<String, Value>) -> Result<PluginEntry, EntriesError> {
+        let name = &self.current.name;
+        if desired.get("name").is_none_or(|wanted| wanted != name.as_str()) {
+            let message = format!("the name cannot be changed: it is `{name}`");
+            return Err(self.invalid(vec![Violation { path: "/name".to_owned(), message }]));
+        }
+        if let Some(path) = sealed_inside(desired) {
+            let message = format!("`{SEALED}` is the host's own: send the secret itself");
+            return Err(self.invalid(vec![Violation { path, message }]));
+        }
+        let number = self.current.revision + 1;
+        let base = self.known.files_entry.whole();
+        let misfit = |error: EntryError| {
+            let (path, message) = error.place();
+            self.invalid(vec![Violation { path, message }])
+        };
+        let read = |overlay: Map<String, Value>| {
+            PluginEntry::of(self.files().with_saved(number, overlay), number)
+        };
+        // Read once to have it in the one form that entries have: only then what differs is what
+        // was meant.
+        let rough = read(patch::between(&base, desired)).map_err(misfit)?;
+        let entry = read(patch::between(&base, &rough.whole())).map_err(misfit)?;
+        Ok(entry)
+    }
+
+    /// The entry with these places as the files say.
+    fn reset(
+        &self,
+        before: &Map<String, Value>,
+        paths: &[String],
+    ) -> Result<Map<String, Value>, EntriesError> {
+        let base = Value::Object(self.known.files_entry.whole());
+        let mut desired = Value::Object(before.clone());
+        for path in paths {
+            let steps: Vec<String> = patch::steps(path).collect();
+            let Some((last, parents)) = steps.split_last().filter(|_| path.starts_with('/')) else {
+                let message = "this is no JSON Pointer to a place of the entry, such as `/settings/greeting`";
+                let message = message.to_owned();
+                return Err(self.invalid(vec![Violation { path: path.clone(), message }]));
+            };
+            let parent: String = parents.iter().map(|step| child("", step)).collect();
+            let place = desired.pointer_mut(&parent).and_then(Value::as_object_mut);
+            match (place, base.pointer(path)) {
+                (Some(place), Some(value)) => drop(place.insert(last.clone(), value.clone())),
+                (Some(place), None) => drop(place.shift_remove(last)),
+                (None, None) => {}
+                (None, Some(value)) => put(&mut desired, &steps, value.clone()),
+            }
+        }
+        match desired {
+            Value::Object(desired) => Ok(desired),
+            other => unreachable!("an entry is an object, not {other}"),
+        }
+    }
+
+    /// The body with the present secrets in the place of their masks.
+    fn without_masks(&self, body: Map<String, Value>) -> Result<Map<String, Value>, EntriesError> {
+        let whole = Value::Object(self.current.whole());
+        let secret = self.entries.secret_places(&self.current);
+        let by_id: HashMap<String, &Value> = secret
+            .iter()
+            .filter_map(|place| whole.pointer(place))
+            .map(|value| (self.entries.masks.id(&self.current.name, value), value))
+            .collect();
+        let mut lost = Vec::new();
+        let mut visit = |at: &str, value: &Value| {
+            let Some(id) = as_mask(value) else { return Ok(None) };
+            let kept = match id {
+                Some(id) => by_id.get(id).copied(),
+                None => whole.pointer(at).filter(|_| secret.contains(at)),
+            };
+            if kept.is_none() {
+                let message = match id {
+                    Some(_) => "this stands for a secret that is not there: read the entry again, or send the secret itself",
+                    None => "there is no secret here to be kept: send the secret itself",
+                };
+                lost.push(Violation { path: at.to_owned(), message: message.to_owned() });
+            }
+            Ok::<_, std::convert::Infallible>(Some(kept.cloned().unwrap_or(Value::Null)))
+        };
+        let Ok(body) = replace(Value::Object(body), "", &mut visit);
+        if !lost.is_empty() {
+            return Err(self.invalid(lost));
+        }
+        match body {
+            Value::Object(body) => Ok(body),
+            other => unreachable!("a body is an object, not {other}"),
+        }
+    }
+
+    fn invalid(&self, violations: Vec<Violation>) -> EntriesError {
+        EntriesError::Invalid { plugin: self.current.name.clone(), violations }
+    }
+}
+
+fn right_for(member: &str) -> Right {
+    if RUNS_CODE.contains(&member) {
+        Right::RunCode
+    } else if MANAGES.contains(&member) {
+        Right::Manage
+    } else {
+        Right::Grant
+    }
+}
+
+/// Where something pretends to be sealed.
+fn sealed_inside(members: &Map<String, Value>) -> Option<String> {
+    let mut found = None;
+    let mut visit = |at: &str, value: &Value| {
+        if value.as_object().is_some_and(|members| members.contains_key(SEALED)) {
+            found.get_or_insert_with(|| at.to_owned());
+        }
+        Ok::<_, std::convert::Infallible>(None)
+    };
+    let Ok(_) = replace(Value::Object(members.clone()), "", &mut visit);
+    found
+}
+
+/// Puts a value at a place whose parents may not be there.
+fn put(target: &mut Value, steps: &[String], value: Value) {
+    let Some((first, rest)) = steps.split_first() else {
+        *target = value;
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    let members = target.as_object_mut().expect("it was made an object");
+    put(members.entry(first.clone()).or_insert(Value::Null), rest, value);
+}
+

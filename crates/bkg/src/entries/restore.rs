@@ -1,0 +1,85 @@
+//! At the start: what was saved, on top of what the files of now say.
+//!
+//! The invariant: a plugin never runs without something that an operator saved for it. Where that no
+//! longer fits to the files, the plugin is listed with the reason and does not run.
+
+use std::sync::Arc;
+
+use bkg_protocol::PluginName;
+use indexmap::IndexMap;
+use tracing::warn;
+
+use super::sealing;
+use crate::config::{Catalogue, EntryError, Outcome, PluginEntry};
+use crate::store::{Revision, Store, StoreError, Vault};
+
+/// A plugin whose files can be read.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// What its files alone make.
+    pub(super) files_entry: Arc<PluginEntry>,
+    /// What stands for its entry where it is not in the registry.
+    pub(super) fallback: Arc<PluginEntry>,
+    /// Why what was saved does not fit.
+    pub(super) misfit: Option<String>,
+}
+
+/// Puts what was saved on top of the entries of a catalogue.
+///
+/// # Errors
+/// The store's. What is wrong with one plugin is noted in its outcome.
+pub async fn restore(
+    catalogue: &mut Catalogue,
+    store: &Store,
+) -> Result<IndexMap<PluginName, Known>, StoreError> {
+    let mut saved: IndexMap<PluginName, Revision> = IndexMap::new();
+    for revision in store.revisions.all_current().await? {
+        saved.insert(revision.plugin.clone(), revision);
+    }
+    let mut known = IndexMap::new();
+    for found in &mut catalogue.plugins {
+        let Outcome::Ready(entry) = &mut found.outcome else { continue };
+        let files_entry = Arc::new((**entry).clone());
+        let Some(revision) = saved.get(&entry.name) else {
+            let fallback = Arc::clone(&files_entry);
+            known.insert(entry.name.clone(), Known { files_entry, fallback, misfit: None });
+            continue;
+        };
+        let (fallback, misfit) = match with_saved(&files_entry, revision, &store.vault) {
+            Ok(effective) => {
+                **entry = effective;
+                (Arc::new((**entry).clone()), None)
+            }
+            Err(reason) => {
+                let reason = format!(
+                    "revision {} of its saved entry does not fit: {reason}; \
+                     `bkg config revisions {name}` lists those to return to, `bkg config return {name} 0` \
+                     goes back to the files",
+                    revision.number,
+                    name = entry.name,
+                );
+                warn!(plugin = %entry.name, reason, "a saved entry does not fit");
+                let fallback = PluginEntry { revision: revision.number, ..(*files_entry).clone() };
+                (Arc::new(fallback), Some(reason))
+            }
+        };
+        known.insert(files_entry.name.clone(), Known { files_entry, fallback, misfit: misfit.clone() });
+        if let Some(reason) = misfit {
+            let file = found.folder.clone();
+            found.outcome = Outcome::Broken { error: EntryError::Unreadable { file, reason } };
+        }
+    }
+    Ok(known)
+}
+
+/// The entry that a revision makes of the files.
+fn with_saved(files: &PluginEntry, revision: &Revision, vault: &Vault) -> Result<PluginEntry, String> {
+    let (overlay, sealed) = sealing::open(vault, &revision.plugin, revision.overlay.clone())
+        .map_err(|error| error.to_string())?;
+    let layers = files.layers.with_saved(revision.number, overlay);
+    let entry = PluginEntry::of(layers, revision.number).map_err(|error| error.to_string())?;
+    if entry.name != files.name {
+        return Err("it has another name".to_owned());
+    }
+    Ok(PluginEntry { sealed, ..entry })
+}

@@ -1,0 +1,84 @@
+//! Secrets on their way into the store and out of it, and the ids by which masks name them.
+//!
+//! The invariant: a secret is sealed for its plugin and its place, so it opens nowhere else.
+
+use std::collections::BTreeSet;
+
+use bkg_protocol::PluginName;
+use hmac::{Hmac, KeyInit, Mac};
+use serde_json::{Map, Value, json};
+use sha2::Sha256;
+
+use crate::config::secrets::{SEALED, replace};
+use crate::store::{Vault, VaultError};
+
+/// The overlay with what is at `secret` places sealed.
+pub(super) fn seal(
+    vault: &Vault,
+    plugin: &PluginName,
+    overlay: Map<String, Value>,
+    secret: &BTreeSet<String>,
+) -> Map<String, Value> {
+    let mut visit = |at: &str, value: &Value| {
+        // `null` takes a member away; there is nothing to hide in that.
+        let is_secret = secret.contains(at) && !value.is_null();
+        Ok::<_, std::convert::Infallible>(
+            is_secret.then(|| json!({ SEALED: vault.seal(plugin, at, value) })),
+        )
+    };
+    let Ok(sealed) = replace(Value::Object(overlay), "", &mut visit);
+    members(sealed)
+}
+
+/// The overlay with everything opened, and the places that were sealed.
+pub(super) fn open(
+    vault: &Vault,
+    plugin: &PluginName,
+    overlay: Map<String, Value>,
+) -> Result<(Map<String, Value>, BTreeSet<String>), VaultError> {
+    let mut places = BTreeSet::new();
+    let mut visit = |at: &str, value: &Value| {
+        let Some(sealed) = sealed_text(value) else { return Ok(None) };
+        places.insert(at.to_owned());
+        vault.open(plugin, at, sealed).map(Some)
+    };
+    let opened = replace(Value::Object(overlay), "", &mut visit)?;
+    Ok((members(opened), places))
+}
+
+/// What is sealed in a value, if it stands for something sealed.
+pub(super) fn sealed_text(value: &Value) -> Option<&str> {
+    value.as_object()?.get(SEALED)?.as_str()
+}
+
+fn members(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(members) => members,
+        other => unreachable!("an overlay is an object, not {other}"),
+    }
+}
+
+/// Gives secrets ids that say nothing about them and hold until the host ends.
+pub(super) struct Masks([u8; 32]);
+
+impl std::fmt::Debug for Masks {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Masks(***)")
+    }
+}
+
+impl Masks {
+    pub(super) fn random() -> Self {
+        Self(rand::random())
+    }
+
+    /// The id of a secret of a plugin: equal secrets have equal ids.
+    pub(super) fn id(&self, plugin: &PluginName, value: &Value) -> String {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("any length of key will do");
+        mac.update(plugin.as_str().as_bytes());
+        mac.update(&[0]);
+        mac.update(value.to_string().as_bytes());
+        let digest = mac.finalize().into_bytes();
+        digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
