@@ -167,6 +167,7 @@ impl From<AuthError> for Problem {
         let (code, retry_after) = match &error {
             AuthError::Missing | AuthError::Invalid => (ErrorCode::Unauthorized, None),
             AuthError::Forbidden { .. } | AuthError::PasswordDue { .. } => (ErrorCode::Forbidden, None),
+            AuthError::ReauthRequired => (ErrorCode::ReauthRequired, None),
             AuthError::Unavailable { .. } => (ErrorCode::PluginUnavailable, Some(Duration::from_secs(1))),
             AuthError::TooManyRequests { wait, .. } => (ErrorCode::RateLimited, Some(*wait)),
             AuthError::QuotaUsedUp { wait, .. } => (ErrorCode::QuotaExceeded, Some(*wait)),

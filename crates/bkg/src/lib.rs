@@ -1,8 +1,8 @@
 //! The Backplane daemon as a library; the one binary beside it is a page long.
 //!
 //! Modules in dependency order, imports only point right:
-//! `cli → app → gateway admin accounts → entries → bus supervisor → web → error → auth → dispatcher →
-//! registry → logs store config`. `docs/architecture.md` follows one request through them.
+//! `cli → app → gateway admin accounts → entries → bus supervisor telemetry → web → error → auth →
+//! dispatcher → registry → logs store config`. `docs/architecture.md` follows one request through them.
 
 pub mod accounts;
 pub mod admin;
@@ -19,4 +19,5 @@ pub mod logs;
 pub mod registry;
 pub mod store;
 pub mod supervisor;
+pub mod telemetry;
 pub mod web;

@@ -55,6 +55,9 @@ struct Opened {
     limits: Option<KeyLimits>,
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<Moment>,
+    /// When the password was typed, for a login; renewing it types none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authenticated_at: Option<Moment>,
     #[serde(skip_serializing_if = "is_false")]
     must_change_password: bool,
 }
@@ -143,6 +146,7 @@ fn of_key(
         plugins: key.bounds.plugins,
         limits: Some(key.bounds.limits).filter(|limits| *limits != KeyLimits::default()),
         expires_at,
+        authenticated_at: None,
         must_change_password: false,
     }))
 }
@@ -171,6 +175,7 @@ fn of_session(
         plugins: None,
         limits: None,
         expires_at: Some(session.expires_at),
+        authenticated_at: Some(session.created_at),
         must_change_password: user.must_change_password,
     }))
 }

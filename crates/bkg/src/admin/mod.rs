@@ -9,6 +9,7 @@ mod health;
 mod invoke;
 mod logs;
 mod plugins;
+mod telemetry;
 
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ use crate::logs::Logs;
 use crate::registry::Registry;
 use crate::store::Audit;
 use crate::supervisor::Supervisor;
+use crate::telemetry::Telemetry;
 use crate::web::{Access, Metering, Routes};
 
 /// What the operator's HTTP works with.
@@ -42,6 +44,8 @@ pub struct Admin {
     pub entries: Arc<Entries>,
     /// The log lines of plugins.
     pub logs: Logs,
+    /// What their processes cost.
+    pub telemetry: Arc<Telemetry>,
     /// Who did what.
     pub audit: Audit,
     /// What requests used.
@@ -76,6 +80,7 @@ pub fn routes(routes: Routes, admin: &Arc<Admin>) -> Routes {
         .add(Method::GET, "/admin/plugins/{name}/config/diff", READ, admin, config::diff)
         .add(Method::GET, "/admin/plugins/{name}/config/revisions", READ, admin, config::revisions)
         .add(Method::GET, "/admin/plugins/{name}/config/revisions/{revision}", READ, admin, config::revision)
+        .add(Method::GET, "/admin/plugins/{name}/telemetry", READ, admin, telemetry::read)
         .add(Method::GET, "/admin/audit", AUDIT, admin, audit::entries)
         .add(Method::GET, "/admin/requests", AUDIT, admin, audit::requests)
         .add(Method::GET, "/admin/ports", READ, admin, plugins::ports)

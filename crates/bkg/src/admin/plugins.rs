@@ -18,6 +18,7 @@ use crate::config::{Discovered, Outcome};
 use crate::error::Problem;
 use crate::registry::{Instance, PluginRecord, State};
 use crate::supervisor::{Supervisor, UnknownPlugin};
+use crate::telemetry::{Sample, Telemetry};
 use crate::web::Call;
 
 /// The longest that `?wait=` waits.
@@ -40,6 +41,8 @@ struct PluginObject {
     capabilities: Vec<String>,
     models: Vec<Value>,
     instances: Vec<InstanceObject>,
+    /// The newest sample of each launch that has processes, registered or not.
+    resources: Vec<Arc<Sample>>,
     /// How many requests wait for a free place.
     queued: usize,
     /// The effective entry, with its secrets behind masks.
@@ -70,7 +73,7 @@ struct InstanceObject {
 
 pub(super) async fn list(admin: Arc<Admin>, _: Call, _: Body) -> Result<Response, Problem> {
     let view = admin.registry.view();
-    let usable = view.plugins().map(|record| object(record));
+    let usable = view.plugins().map(|record| object(record, &admin.telemetry));
     let plugins: Vec<PluginObject> = usable.chain(unusable_folders(&admin)).collect();
     Ok(axum::Json(plugins).into_response())
 }
@@ -93,7 +96,7 @@ fn unusable_folders(admin: &Admin) -> impl Iterator<Item = PluginObject> {
 pub(super) async fn show(admin: Arc<Admin>, call: Call, _: Body) -> Result<Response, Problem> {
     let name = call.param("name")?;
     let plugin = match known(&admin, &name) {
-        Ok(record) => object(&record),
+        Ok(record) => object(&record, &admin.telemetry),
         // A folder that cannot be used is listed, so it can be looked at.
         Err(unknown) => unusable_folders(&admin).find(|plugin| plugin.name == name).ok_or(unknown)?,
     };
@@ -179,7 +182,7 @@ async fn answer(
         }
     }
     let record = known(admin, name)?;
-    Ok((status, axum::Json(object(&record))).into_response())
+    Ok((status, axum::Json(object(&record, &admin.telemetry))).into_response())
 }
 
 /// Every listener of the host and of its plugins.
@@ -203,7 +206,7 @@ impl From<UnknownPlugin> for Problem {
     }
 }
 
-fn object(record: &PluginRecord) -> PluginObject {
+fn object(record: &PluginRecord, telemetry: &Telemetry) -> PluginObject {
     let entry = &record.entry;
     let mut capabilities: Vec<String> = Vec::new();
     let mut models = Vec::new();
@@ -240,6 +243,7 @@ fn object(record: &PluginRecord) -> PluginObject {
         capabilities,
         models,
         instances: record.instances.iter().map(|instance| instance_object(instance)).collect(),
+        resources: telemetry.latest(&entry.name),
         queued: record.capacity.waiting(),
         config: entry.shown(record.schema.as_deref()),
         revision: entry.revision,
@@ -262,7 +266,7 @@ fn instance_object(instance: &Instance) -> InstanceObject {
         },
         identity: if instance.verified { "process" } else { "first-come" },
         port: instance.registration().register.port.number(),
-        telemetry: instance.telemetry().map(|telemetry| json!(*telemetry)),
+        telemetry: instance.telemetry().map(|own| json!(own.telemetry)),
     }
 }
 
@@ -282,6 +286,7 @@ fn unusable(found: &Discovered, name: String, status: &'static str, error: Strin
         capabilities: Vec::new(),
         models: Vec::new(),
         instances: Vec::new(),
+        resources: Vec::new(),
         queued: 0,
         config: Value::Null,
         revision: 0,

@@ -29,6 +29,7 @@ use crate::logs::{LogSettings, Logs};
 use crate::registry::{PrivateListener, Registry, State};
 use crate::store::{DataDir, Store, StoreError};
 use crate::supervisor::{Spawner, Supervision, Supervisor, SupervisorError, reap_leftovers};
+use crate::telemetry::Telemetry;
 use crate::web::{Guard, Metering, RouteInfo, Routes, Server};
 
 /// How many listeners of launches may be on their way to the bus; a launch waits for room.
@@ -150,6 +151,8 @@ pub struct Host {
     pub dispatcher: Arc<Dispatcher>,
     /// Who starts and stops plugins.
     pub supervisor: Arc<Supervisor>,
+    /// What the processes of plugins cost.
+    pub telemetry: Arc<Telemetry>,
     /// What the host itself keeps.
     pub store: Store,
     authenticator: Arc<Authenticator>,
@@ -159,6 +162,7 @@ pub struct Host {
     server: JoinHandle<()>,
     bus: JoinHandle<()>,
     attendance: JoinHandle<()>,
+    measuring: JoinHandle<()>,
     ports_file: JoinHandle<()>,
     stop_server: CancellationToken,
     stop_bus: CancellationToken,
@@ -237,6 +241,8 @@ impl Host {
             Arc::clone(&supervisor),
             times.drain + times.grace + times.register_timeout,
         );
+        let telemetry = Telemetry::new(Arc::clone(&registry), config.telemetry_interval);
+        let measuring = tokio::spawn(Arc::clone(&telemetry).run(stop_bus.clone()));
 
         let attendance = Attendance::new(
             Arc::clone(&authenticator),
@@ -265,6 +271,7 @@ impl Host {
             supervisor: Arc::clone(&supervisor),
             entries: Arc::new(entries),
             logs: logs.clone(),
+            telemetry: Arc::clone(&telemetry),
             audit: store.audit.clone(),
             metering,
             ports,
@@ -292,6 +299,7 @@ impl Host {
             logs,
             dispatcher,
             supervisor,
+            telemetry,
             table,
             ports,
             store,
@@ -300,6 +308,7 @@ impl Host {
             server,
             bus,
             attendance,
+            measuring,
             ports_file,
             stop_server,
             stop_bus,
@@ -326,6 +335,7 @@ impl Host {
         self.stop_bus.cancel();
         let _ = self.bus.await;
         let _ = self.attendance.await;
+        let _ = self.measuring.await;
         self.authenticator.finish().await;
         self.ports_file.abort();
         let _ = self.ports_file.await;

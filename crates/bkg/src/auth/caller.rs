@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bkg_protocol::{Pattern, Scopes, message};
 use jiff::Timestamp;
@@ -13,6 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::AuthError;
 use crate::registry::Reach;
+
+/// How long after its password was typed a login counts as recent.
+const RECENT: Duration = Duration::from_secs(5 * 60);
 
 /// Who is asking; cheap to share.
 #[derive(Clone)]
@@ -40,6 +44,8 @@ pub struct Rights {
     pub limits: KeyLimits,
     /// From when on it opens nothing.
     pub expires_at: Option<Timestamp>,
+    /// When the user typed the password, for a login whose provider says so.
+    pub authenticated_at: Option<Timestamp>,
     /// Whether the user must choose another password before anything else.
     pub must_change_password: bool,
 }
@@ -89,6 +95,7 @@ pub(super) struct Active {
     plugins: Option<Vec<Pattern>>,
     limits: Option<KeyLimits>,
     expires_at: Option<Timestamp>,
+    authenticated_at: Option<Timestamp>,
     #[serde(default)]
     must_change_password: bool,
 }
@@ -109,6 +116,7 @@ impl From<Active> for Rights {
             reach: Arc::new(Reach { plugins: active.plugins, models: active.models }),
             limits: active.limits.unwrap_or_default(),
             expires_at: active.expires_at,
+            authenticated_at: active.authenticated_at,
             must_change_password: active.must_change_password,
         }
     }
@@ -143,6 +151,7 @@ impl Caller {
             reach: Arc::default(),
             limits: KeyLimits::default(),
             expires_at: None,
+            authenticated_at: None,
             must_change_password: false,
         })
     }
@@ -198,6 +207,24 @@ impl Caller {
         Err(AuthError::Forbidden { scope: scope.to_owned(), who })
     }
 
+    /// Whether the caller has just shown who it is: the root key always does, a login for five minutes
+    /// after its password was typed, a key never. For what changes the code that runs.
+    ///
+    /// # Errors
+    /// [`AuthError::ReauthRequired`].
+    pub fn require_recent_login(&self, now: Timestamp) -> Result<(), AuthError> {
+        let rights = &self.0.rights;
+        let is_recent = match &rights.credential {
+            Credential::Root => true,
+            // A time that lies ahead is as wrong as one that is long past.
+            Credential::Session { .. } => rights
+                .authenticated_at
+                .is_some_and(|typed| now.duration_since(typed).unsigned_abs() < RECENT),
+            Credential::Nothing | Credential::Key { .. } | Credential::Other => false,
+        };
+        if is_recent { Ok(()) } else { Err(AuthError::ReauthRequired) }
+    }
+
     /// The caller as plugins see it.
     pub fn on_the_wire(&self) -> Arc<message::Caller> {
         Arc::clone(&self.0.rights.identity)
@@ -232,5 +259,34 @@ impl fmt::Debug for Caller {
             .field("credential", credential)
             .field("scopes", scopes)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A caller of whom the provider says this besides the user's name.
+    fn of_provider(member: &str) -> Caller {
+        let text = format!(r#"{{"user":"ada","scopes":["admin"]{member}}}"#);
+        Caller::new(serde_json::from_str::<Active>(&text).unwrap().into())
+    }
+
+    #[test]
+    fn only_the_root_key_and_a_login_of_the_last_five_minutes_are_recent() {
+        let now: Timestamp = "2026-01-01T12:00:00Z".parse().unwrap();
+        for (member, recent) in [
+            (r#","sessionId":"s","authenticatedAt":"2026-01-01T11:55:01Z""#, true),
+            (r#","sessionId":"s","authenticatedAt":"2026-01-01T11:55:00Z""#, false),
+            (r#","sessionId":"s","authenticatedAt":"2026-01-01T12:30:00Z""#, false),
+            (r#","sessionId":"s""#, false),
+            (r#","keyId":"k","authenticatedAt":"2026-01-01T12:00:00Z""#, false),
+            (r#","authenticatedAt":"2026-01-01T12:00:00Z""#, false),
+        ] {
+            let caller = of_provider(member);
+            assert_eq!(caller.require_recent_login(now).is_ok(), recent, "{member}");
+        }
+        assert!(Caller::root().require_recent_login(now).is_ok());
+        assert_eq!(Caller::nobody().require_recent_login(now), Err(AuthError::ReauthRequired));
     }
 }

@@ -86,6 +86,12 @@ pub enum AuthError {
         /// Who asked, as part of a sentence.
         who: String,
     },
+    /// The caller has not just shown who it is.
+    #[error(
+        "this needs a login of the last 5 minutes, or the root key: log in again (`bkg login`, `POST /auth/login`) and \
+         repeat it; an API key cannot do this"
+    )]
+    ReauthRequired,
     /// The caller must change the password before anything else.
     #[error(
         "`{user}` must choose a new password first: `bkg user password {user}`, or `POST /auth/password`"

@@ -54,6 +54,8 @@ pub struct HostConfig {
     pub logs: LogKeys,
     /// Which plugins answer a capability, in order; others follow in catalogue order.
     pub dispatch_order: BTreeMap<CapabilityName, Vec<PluginName>>,
+    /// How often the processes of plugins are measured.
+    pub telemetry_interval: Duration,
     /// How many threads run the host's tasks.
     pub runtime_threads: u32,
 }
@@ -414,6 +416,7 @@ impl HostConfig {
             supervisor: SupervisorTimes::default(),
             logs: LogKeys::default(),
             dispatch_order: BTreeMap::new(),
+            telemetry_interval: Duration::from_secs(5),
             runtime_threads: 1,
         }
     }

@@ -117,6 +117,8 @@ pub(super) static KEYS: &[Key] = &[
     key("logs.segments", "How many log files of each plugin are kept; the oldest goes first.", Size(2, |c| &mut c.logs.segments)),
     key("logs.lines_per_second", "How many lines a second an instance may log before only a sample is kept.", Count(|c| &mut c.logs.lines_per_second)),
 
+    key("telemetry.interval_ms", "How often the processes of plugins are measured; figures of half an hour are kept.", Milliseconds(100, |c| &mut c.telemetry_interval)),
+
     key("runtime.threads", "How many threads run the host's tasks.", Count(|c| &mut c.runtime_threads)),
 ];
 

@@ -35,13 +35,22 @@ pub struct Instance {
     pub mailbox: Mailbox,
     registration: ArcSwap<Registration>,
     entry: ArcSwap<PluginEntry>,
-    telemetry: ArcSwapOption<Telemetry>,
+    telemetry: ArcSwapOption<OwnFigures>,
     condition: AtomicU8,
     in_flight: AtomicU32,
     most_in_flight: u32,
     unsent_bytes: AtomicUsize,
     most_unsent_bytes: usize,
     capacity: Arc<Capacity>,
+}
+
+/// What an instance said of its own process.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OwnFigures {
+    /// When it said so.
+    pub at: Timestamp,
+    /// The figures, as it sent them.
+    pub telemetry: Telemetry,
 }
 
 /// What an instance offers, indexed.
@@ -187,13 +196,13 @@ impl Instance {
     }
 
     /// The figures that it last gave of its own process.
-    pub fn telemetry(&self) -> Option<Arc<Telemetry>> {
+    pub fn telemetry(&self) -> Option<Arc<OwnFigures>> {
         self.telemetry.load_full()
     }
 
     /// Keeps the figures that it gave of its own process.
     pub fn set_telemetry(&self, telemetry: Telemetry) {
-        self.telemetry.store(Some(Arc::new(telemetry)));
+        self.telemetry.store(Some(Arc::new(OwnFigures { at: Timestamp::now(), telemetry })));
     }
 
     /// Whether its session has ended.

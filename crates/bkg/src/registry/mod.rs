@@ -14,15 +14,16 @@ mod view;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use bkg_protocol::message::Condition;
 use bkg_protocol::{CapabilityName, InstanceId, PluginName};
+use process_table::LaunchProcess;
 use tokio::sync::watch;
 
 pub(crate) use instance::NewInstance;
-pub use instance::{Capacity, Instance, Registration, Slot, Terms};
+pub use instance::{Capacity, Instance, OwnFigures, Registration, Slot, Terms};
 pub use launch::{Launch, LaunchEvent, PrivateListener};
 pub use mailbox::{Ask, Failure, Lineage, Mailbox, Order, Part, Reply};
 pub use reach::Reach;
@@ -38,6 +39,18 @@ pub struct Registry {
     /// Held while a new view is built, so that changes do not lose one another.
     building: Mutex<()>,
     changed: watch::Sender<u64>,
+    /// The launches that have processes, whether or not they have registered. Beside the view: nobody
+    /// waits for these.
+    launches: Mutex<Vec<SpawnedLaunch>>,
+}
+
+/// A launch whose first process was started and of which something may be left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpawnedLaunch {
+    /// Whose it is.
+    pub plugin: PluginName,
+    /// Its first process.
+    pub process: LaunchProcess,
 }
 
 impl Registry {
@@ -55,6 +68,7 @@ impl Registry {
             view: ArcSwap::from_pointee(View::new(records.collect(), order)),
             building: Mutex::new(()),
             changed: watch::Sender::new(0),
+            launches: Mutex::default(),
         }
     }
 
@@ -148,6 +162,25 @@ impl Registry {
     pub fn took_settings(&self, instance: &Instance, entry: &PluginEntry) {
         instance.took_settings(entry);
         self.tell(&instance.plugin);
+    }
+
+    /// Notes that a launch has processes from now on.
+    pub fn spawned(&self, plugin: &PluginName, process: LaunchProcess) {
+        self.lock_launches().push(SpawnedLaunch { plugin: plugin.clone(), process });
+    }
+
+    /// Notes that nothing is left of a launch.
+    pub fn cleared(&self, launch: InstanceId) {
+        self.lock_launches().retain(|other| other.process.instance != launch);
+    }
+
+    /// The launches that have processes, also those that prepare or have not registered; the oldest first.
+    pub fn launches(&self) -> Vec<SpawnedLaunch> {
+        self.lock_launches().clone()
+    }
+
+    fn lock_launches(&self) -> MutexGuard<'_, Vec<SpawnedLaunch>> {
+        self.launches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes how an instance feels, and tells those who wait for it if that is news.

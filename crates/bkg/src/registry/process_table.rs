@@ -122,6 +122,22 @@ pub struct ProcessEntry {
     /// The launch that its environment names. Read for processes of our own user only, never for the host
     /// itself (a host started from within a plugin is not a part of that plugin) nor for process 1.
     pub instance: Option<InstanceId>,
+    /// What it has used so far and holds now.
+    pub usage: ProcessUsage,
+}
+
+/// What a process has used and holds, by the same read that told its parent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ProcessUsage {
+    /// Clock ticks on a processor, those of the children that it has reaped included: what a child used
+    /// is not lost when the child ends.
+    pub cpu_ticks: u64,
+    /// The same without those of children.
+    pub own_cpu_ticks: u64,
+    /// Pages of memory, shared ones included.
+    pub rss_pages: u64,
+    /// Threads.
+    pub threads: u64,
 }
 
 impl ProcessEntry {
@@ -280,6 +296,13 @@ pub fn holds_socket(pid: u32, inode: u64) -> Option<bool> {
     }
 }
 
+/// How many descriptors a process has open; `None` if it is gone or they may not be read.
+pub fn open_descriptors(process: ProcessRef) -> Option<u64> {
+    let (handle, entry) = open(process.pid)?;
+    let count = (entry.reference() == process).then(|| handle.fd_count().ok()).flatten()?;
+    u64::try_from(count).ok()
+}
+
 /// The kernel's random name of this boot: pids and start times mean nothing under another.
 pub fn boot_id() -> Result<String, ProcessTableError> {
     procfs::sys::kernel::random::boot_id().map_err(ProcessTableError::BootId)
@@ -317,6 +340,16 @@ fn open(pid: u32) -> Option<(Process, ProcessEntry)> {
         // The first thread may end before the others: `Z` with several threads is very much alive.
         alive: !matches!(stat.state, 'Z' | 'X' | 'x') || stat.num_threads > 1,
         instance: None,
+        usage: ProcessUsage {
+            // Those of reaped children can be negative only where the kernel is at fault.
+            cpu_ticks: stat.utime
+                + stat.stime
+                + u64::try_from(stat.cutime).unwrap_or_default()
+                + u64::try_from(stat.cstime).unwrap_or_default(),
+            own_cpu_ticks: stat.utime + stat.stime,
+            rss_pages: stat.rss,
+            threads: u64::try_from(stat.num_threads).unwrap_or_default(),
+        },
     };
     Some((process, entry))
 }
@@ -356,6 +389,7 @@ mod tests {
             uid: 0,
             alive: true,
             instance: None,
+            usage: ProcessUsage::default(),
         }
     }
 

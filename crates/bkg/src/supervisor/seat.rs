@@ -480,6 +480,7 @@ impl Seat {
             }
         };
         launch.spawned(process);
+        supervision.registry.spawned(&launch.plugin, process);
         let log = supervision.logs.plugin(&launch.plugin);
         tokio::spawn(output::drain(stdout, LogStream::Stdout, log.clone(), launch.instance));
         let last_words = tokio::spawn(output::drain(stderr, LogStream::Stderr, log, launch.instance));
@@ -670,6 +671,7 @@ impl Seat {
         loop {
             let problem = match stop_launch(process, grace).await {
                 Ok(report) if report.is_empty() => {
+                    self.plugin.supervision.registry.cleared(launch.instance);
                     if let Err(error) = self.plugin.supervision.data.ledger().remove(launch.instance) {
                         warn!(plugin = %launch.plugin, %error, "the ledger could not be cleared");
                     }

@@ -26,4 +26,5 @@ mod routes;
 mod scopes;
 mod secrets;
 mod supervision;
+mod telemetry;
 mod visitor;

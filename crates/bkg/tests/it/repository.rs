@@ -9,7 +9,7 @@ const COLUMNS: [&[&str]; 11] = [
     &["app"],
     &["gateway", "admin", "accounts"],
     &["entries"],
-    &["bus", "supervisor"],
+    &["bus", "supervisor", "telemetry"],
     &["web"],
     &["error"],
     &["auth"],

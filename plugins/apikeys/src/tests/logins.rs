@@ -34,6 +34,11 @@ async fn a_login_opens_what_the_role_grants() {
     assert_eq!(verdict["sessionId"], login["sessionId"]);
     assert_eq!((&verdict["user"], &verdict["scopes"]), (&json!("ada"), &login["scopes"]));
     assert_eq!(verdict.get("keyId"), None);
+    let typed_at: jiff::Timestamp = verdict["authenticatedAt"].as_str().unwrap().parse().unwrap();
+    assert!((now - typed_at.as_millisecond()).abs() < 60_000);
+    let renewed = setup.refresh(&login["refreshToken"]).await.unwrap();
+    let later = setup.validate(&renewed["token"]).await;
+    assert_eq!(later["authenticatedAt"], verdict["authenticatedAt"], "renewing types no password");
 }
 
 #[tokio::test]

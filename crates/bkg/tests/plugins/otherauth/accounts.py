@@ -135,6 +135,7 @@ class Accounts:
             "sessionId": session["id"],
             "scopes": [] if due else user["scopes"],
             "expiresAt": session["expiresAt"],
+            "authenticatedAt": session["createdAt"],
             "mustChangePassword": due,
         }
 
@@ -157,6 +158,8 @@ class Accounts:
                     if end <= now():
                         raise Refusal("unauthorized", "expired")
                     rights["expiresAt"] = rfc3339(end)
+                case ("since", "=", number) if number.isdecimal() and len(number) <= 11:
+                    rights["authenticatedAt"] = rfc3339(datetime.fromtimestamp(int(number), UTC))
                 case ("session", "", ""):
                     rights["sessionId"] = rights.pop("keyId")
                 case _:
@@ -170,7 +173,7 @@ class Accounts:
         end = now() + SESSION_LASTS
         identity = secrets.token_hex(8)
         session = {"id": identity, "token": f"other_session_{secrets.token_hex(32)}", "user": user["name"]}
-        self.sessions[identity] = session | {"expiresAt": rfc3339(end)}
+        self.sessions[identity] = session | {"createdAt": rfc3339(now()), "expiresAt": rfc3339(end)}
         user["lastLoginAt"] = rfc3339(now())
         self.changed(sessionId=identity)
         rights = self.session_rights(self.sessions[identity])
