@@ -7,9 +7,40 @@ use axum::response::Response;
 use http::StatusCode;
 use serde_json::json;
 
-use super::{Accounts, answer, object};
+use super::{Accounts, FROM_PROVIDER, answer, object, schema};
 use crate::error::Problem;
-use crate::web::Call;
+use crate::web::{Access, Call, Endpoint, Routes, Tag};
+
+/// Adds the routes.
+pub(super) fn routes(routes: Routes, accounts: &Arc<Accounts>) -> Routes {
+    const OWN: Access = Access::Scope("key:own");
+    let list = Endpoint::get("/admin/keys", OWN)
+        .summary(Tag::Keys, "List keys")
+        .query::<String>("user", "Only this user's: a name or an id.")
+        .answers::<schema::Keys>(200, "The keys, without their secrets.")
+        .errors(FROM_PROVIDER);
+    let create = Endpoint::post("/admin/keys", OWN)
+        .summary(Tag::Keys, "Make a key")
+        .takes::<schema::NewKey>()
+        .answers::<schema::MadeKey>(201, "The key, with its secret, which is shown this once.")
+        .errors(FROM_PROVIDER);
+    let revoke = Endpoint::delete("/admin/keys/{id}", OWN)
+        .summary(Tag::Keys, "Revoke a key")
+        .path::<String>("id", "The key's id.")
+        .answers::<schema::Key>(200, "The key, which opens nothing any more.")
+        .errors(FROM_PROVIDER);
+    let rotate = Endpoint::post("/admin/keys/{id}/rotate", OWN)
+        .summary(Tag::Keys, "Give a key a new secret")
+        .path::<String>("id", "The key's id.")
+        .may_take::<schema::Rotation>()
+        .answers::<schema::MadeKey>(200, "The key, with its new secret, which is shown this once.")
+        .errors(FROM_PROVIDER);
+    routes
+        .add(list, accounts, self::list)
+        .add(create, accounts, self::create)
+        .add(revoke, accounts, self::revoke)
+        .add(rotate, accounts, self::rotate)
+}
 
 pub(super) async fn list(accounts: Arc<Accounts>, call: Call, _: Body) -> Result<Response, Problem> {
     let payload = object([("user", call.query("user")?.map(|user| json!(user)))]);

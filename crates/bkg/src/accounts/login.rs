@@ -16,11 +16,11 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::{Accounts, address_of, answer, login_action, object};
+use super::{Accounts, FROM_PROVIDER, address_of, answer, login_action, object, schema};
 use crate::auth::ProviderError;
 use crate::error::Problem;
 use crate::store::Outcome;
-use crate::web::{Call, SESSION_COOKIE, cookie};
+use crate::web::{Access, Call, Endpoint, Routes, SESSION_COOKIE, Tag, cookie};
 
 /// How long a login may take: others' passwords may be hashed before it.
 const LOGIN_WITHIN: Duration = Duration::from_secs(15);
@@ -42,6 +42,36 @@ struct Login {
     #[serde(rename = "refreshToken")]
     refresh_token: Option<String>,
     refresh_expires_at: Option<i64>,
+}
+
+/// Adds the routes.
+pub(super) fn routes(routes: Routes, accounts: &Arc<Accounts>) -> Routes {
+    let login = Endpoint::post("/auth/login", Access::Public)
+        .summary(Tag::Login, "Log in")
+        .describe("Browsers get the tokens as cookies; programs take them from the answer.")
+        .takes::<schema::Credentials>()
+        .answers::<schema::Login>(200, "A login.")
+        .with_header("set-cookie", "`bkg_session` and `bkg_refresh`.")
+        .errors(&[ErrorCode::Unauthorized])
+        .errors(FROM_PROVIDER);
+    let refresh = Endpoint::post("/auth/refresh", Access::Public)
+        .summary(Tag::Login, "Get new tokens for old ones")
+        .describe("The old tokens are dead. A refresh token that was used before ends its login.")
+        .may_take::<schema::Refresh>()
+        .answers::<schema::Login>(200, "The login with new tokens.")
+        .with_header("set-cookie", "`bkg_session` and `bkg_refresh`.")
+        .errors(&[ErrorCode::Unauthorized])
+        .errors(FROM_PROVIDER);
+    let logout = Endpoint::post("/auth/logout", Access::Login)
+        .summary(Tag::Login, "Log out")
+        .answers::<schema::Nothing>(200, "The login has ended.")
+        .with_header("set-cookie", "Both cookies, empty.")
+        .errors(FROM_PROVIDER);
+    routes.add(login, accounts, self::login).add(refresh, accounts, self::refresh).add(
+        logout,
+        accounts,
+        self::logout,
+    )
 }
 
 pub(super) async fn login(accounts: Arc<Accounts>, call: Call, body: Body) -> Result<Response, Problem> {

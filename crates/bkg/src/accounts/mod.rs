@@ -7,6 +7,7 @@
 mod keys;
 mod login;
 mod own;
+mod schema;
 mod throttle;
 mod users;
 
@@ -16,8 +17,8 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use bkg_protocol::RawJson;
-use http::{HeaderValue, Method, StatusCode, header};
+use bkg_protocol::{ErrorCode, RawJson};
+use http::{HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
@@ -25,7 +26,7 @@ use crate::auth::{Authenticator, Change, Changes, FIRST_USER};
 use crate::config::HttpLimits;
 use crate::error::Problem;
 use crate::store::{Action, Audit, DataDir};
-use crate::web::{Access, Call, Routes, members};
+use crate::web::{Call, Routes, members};
 use throttle::{Attempt, Throttle};
 
 /// The largest body that these routes take.
@@ -46,33 +47,24 @@ pub struct Accounts {
 
 /// Adds the routes.
 pub fn routes(routes: Routes, accounts: &Arc<Accounts>) -> Routes {
-    const OWN_KEYS: Access = Access::Scope("key:own");
-    const ADMIN: Access = Access::Scope("admin");
-    routes
-        .add(Method::POST, "/auth/login", Access::Public, accounts, login::login)
-        .add(Method::POST, "/auth/refresh", Access::Public, accounts, login::refresh)
-        .add(Method::POST, "/auth/logout", Access::Login, accounts, login::logout)
-        .add(Method::GET, "/auth/me", Access::AnyCaller, accounts, own::me)
-        .add(Method::PATCH, "/auth/me", Access::Login, accounts, own::update)
-        .add(Method::POST, "/auth/password", Access::Login, accounts, own::change_password)
-        .add(Method::GET, "/auth/sessions", Access::Login, accounts, own::sessions)
-        .add(Method::DELETE, "/auth/sessions/{id}", Access::Login, accounts, own::end_session)
-        .add(Method::GET, "/admin/keys", OWN_KEYS, accounts, keys::list)
-        .add(Method::POST, "/admin/keys", OWN_KEYS, accounts, keys::create)
-        .add(Method::DELETE, "/admin/keys/{id}", OWN_KEYS, accounts, keys::revoke)
-        .add(Method::POST, "/admin/keys/{id}/rotate", OWN_KEYS, accounts, keys::rotate)
-        .add(Method::GET, "/admin/users", ADMIN, accounts, users::list)
-        .add(Method::POST, "/admin/users", ADMIN, accounts, users::create)
-        .add(Method::PATCH, "/admin/users/{id}", ADMIN, accounts, users::update)
-        .add(Method::DELETE, "/admin/users/{id}", ADMIN, accounts, users::delete)
-        .add(Method::POST, "/admin/users/{id}/password", ADMIN, accounts, users::set_password)
-        .add(Method::POST, "/admin/users/{id}/reset", ADMIN, accounts, users::reset)
-        .add(Method::GET, "/admin/roles", ADMIN, accounts, users::list_roles)
-        .add(Method::PUT, "/admin/roles/{name}", ADMIN, accounts, users::set_role)
-        .add(Method::DELETE, "/admin/roles/{name}", ADMIN, accounts, users::delete_role)
-        .add(Method::GET, "/admin/sessions", ADMIN, accounts, users::list_sessions)
-        .add(Method::DELETE, "/admin/sessions/{id}", ADMIN, accounts, users::end_session)
+    let routes = login::routes(routes, accounts);
+    let routes = own::routes(routes, accounts);
+    let routes = keys::routes(routes, accounts);
+    users::routes(routes, accounts)
 }
+
+/// What may go wrong where the auth provider is asked.
+const FROM_PROVIDER: &[ErrorCode] = &[
+    ErrorCode::InvalidRequest,
+    ErrorCode::Forbidden,
+    ErrorCode::NotFound,
+    ErrorCode::Conflict,
+    ErrorCode::RateLimited,
+    ErrorCode::PluginError,
+    ErrorCode::PluginUnavailable,
+    ErrorCode::Overloaded,
+    ErrorCode::InsufficientStorage,
+];
 
 impl Accounts {
     /// Accounts that the provider of `authenticator` keeps.

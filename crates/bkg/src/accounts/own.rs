@@ -10,10 +10,43 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use super::login::text;
-use super::{Accounts, answer, object};
+use super::{Accounts, FROM_PROVIDER, answer, object, schema};
 use crate::auth::{Change, ChangeError, Credential, ProviderError};
 use crate::error::Problem;
-use crate::web::Call;
+use crate::web::{Access, Call, Endpoint, Routes, Tag};
+
+/// Adds the routes.
+pub(super) fn routes(routes: Routes, accounts: &Arc<Accounts>) -> Routes {
+    let me = Endpoint::get("/auth/me", Access::AnyCaller)
+        .summary(Tag::Login, "Show who the caller is")
+        .answers::<schema::Me>(200, "The caller.");
+    let update = Endpoint::patch("/auth/me", Access::Login)
+        .summary(Tag::Login, "Change one's own name")
+        .takes::<schema::OwnName>()
+        .answers::<schema::User>(200, "The user.")
+        .errors(FROM_PROVIDER);
+    let password = Endpoint::post("/auth/password", Access::Login)
+        .summary(Tag::Login, "Change one's own password")
+        .describe("All other logins of the user end.")
+        .takes::<schema::OwnPassword>()
+        .answers::<schema::Nothing>(200, "It is changed.")
+        .errors(FROM_PROVIDER);
+    let sessions = Endpoint::get("/auth/sessions", Access::Login)
+        .summary(Tag::Login, "List one's own logins")
+        .answers::<schema::Sessions>(200, "The logins.")
+        .errors(FROM_PROVIDER);
+    let end_session = Endpoint::delete("/auth/sessions/{id}", Access::Login)
+        .summary(Tag::Login, "End one of one's own logins")
+        .path::<String>("id", "The login's id.")
+        .answers::<schema::Nothing>(200, "It has ended.")
+        .errors(FROM_PROVIDER);
+    routes
+        .add(me, accounts, self::me)
+        .add(update, accounts, self::update)
+        .add(password, accounts, change_password)
+        .add(sessions, accounts, self::sessions)
+        .add(end_session, accounts, self::end_session)
+}
 
 /// Who the caller is, from the host's view, with what the provider adds about the user.
 pub(super) async fn me(accounts: Arc<Accounts>, call: Call, _: Body) -> Result<Response, Problem> {

@@ -10,9 +10,70 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::own::with_old_password;
-use super::{Accounts, answer, object};
+use super::{Accounts, FROM_PROVIDER, answer, object, schema};
 use crate::error::Problem;
-use crate::web::Call;
+use crate::web::{Access, Call, Endpoint, Routes, Tag, Unsummarised};
+
+const ADMIN: Access = Access::Scope("admin");
+const USER: &str = "The user's id or name.";
+
+/// Adds the routes.
+pub(super) fn routes(routes: Routes, accounts: &Arc<Accounts>) -> Routes {
+    let get = |path, summary| described(Endpoint::get(path, ADMIN), summary);
+    let post = |path, summary| described(Endpoint::post(path, ADMIN), summary);
+    let delete = |path, summary| described(Endpoint::delete(path, ADMIN), summary);
+    let list = get("/admin/users", "List users").answers::<schema::Users>(200, "The users.");
+    let create = post("/admin/users", "Make a user")
+        .takes::<schema::NewUser>()
+        .answers::<schema::UserWithPassword>(201, "The user, with the password if one was made.");
+    let update = described(Endpoint::patch("/admin/users/{id}", ADMIN), "Change a user")
+        .path::<String>("id", USER)
+        .takes::<schema::UserChange>()
+        .answers::<schema::User>(200, "The user.");
+    let delete_user = delete("/admin/users/{id}", "Delete a user")
+        .describe("The user's keys and logins go with it.")
+        .path::<String>("id", USER)
+        .answers::<schema::Nothing>(200, "It is gone.");
+    let password = post("/admin/users/{id}/password", "Set a user's password")
+        .path::<String>("id", USER)
+        .takes::<schema::NewPassword>()
+        .answers::<schema::User>(200, "The user.");
+    let reset = post("/admin/users/{id}/reset", "Make a user an administrator again")
+        .describe("The way back in, for the root key alone. Makes the user if there is none of the name.")
+        .path::<String>("id", "The user's name.")
+        .may_take::<schema::Reset>()
+        .answers::<schema::UserWithPassword>(200, "The user, with the password if one was made.");
+    let roles = get("/admin/roles", "List roles").answers::<schema::Roles>(200, "The roles.");
+    let set_role = described(Endpoint::put("/admin/roles/{name}", ADMIN), "Make or change a role")
+        .path::<String>("name", "The role's name.")
+        .takes::<schema::RoleScopes>()
+        .answers::<schema::Role>(200, "The role.");
+    let delete_role = delete("/admin/roles/{name}", "Delete a role")
+        .path::<String>("name", "The role's name.")
+        .answers::<schema::Nothing>(200, "It is gone.");
+    let sessions = get("/admin/sessions", "List everybody's logins")
+        .query::<String>("user", "Only this user's: a name or an id.")
+        .answers::<schema::Sessions>(200, "The logins.");
+    let end_session = delete("/admin/sessions/{id}", "End a login")
+        .path::<String>("id", "The login's id.")
+        .answers::<schema::Nothing>(200, "It has ended.");
+    routes
+        .add(list, accounts, self::list)
+        .add(create, accounts, self::create)
+        .add(update, accounts, self::update)
+        .add(delete_user, accounts, self::delete)
+        .add(password, accounts, set_password)
+        .add(reset, accounts, self::reset)
+        .add(roles, accounts, list_roles)
+        .add(set_role, accounts, self::set_role)
+        .add(delete_role, accounts, self::delete_role)
+        .add(sessions, accounts, list_sessions)
+        .add(end_session, accounts, self::end_session)
+}
+
+fn described(endpoint: Unsummarised, summary: &'static str) -> Endpoint {
+    endpoint.summary(Tag::Users, summary).errors(FROM_PROVIDER)
+}
 
 pub(super) async fn list(accounts: Arc<Accounts>, call: Call, _: Body) -> Result<Response, Problem> {
     Ok(answer(StatusCode::OK, accounts.ask(&call, "auth.users.list", Map::new()).await?))

@@ -7,16 +7,38 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::Admin;
 use super::logs::number;
 use crate::error::Problem;
-use crate::store::{AuditFilter, UsageFilter};
+use crate::store::{AuditFilter, AuditRow, UsageFilter, UsageRecord};
 use crate::web::Call;
 
 const DEFAULT_LIMIT: usize = 100;
 const MOST: usize = 1_000;
+
+/// A page of the audit log.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "AuditEntries")]
+pub(super) struct Entries {
+    entries: Vec<AuditRow>,
+}
+
+/// A page of what requests used.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Requests {
+    requests: Vec<UsageRecord>,
+    /// How many rows could not be written since the host started.
+    lost: u64,
+}
+
+/// How many rows a page may have.
+#[derive(JsonSchema)]
+#[schemars(inline, transparent)]
+#[allow(dead_code, reason = "a type for the reference alone")]
+pub(super) struct Limit(#[schemars(range(min = 1, max = MOST))] u64);
 
 /// `?action=` is a prefix such as `key.`, `?actor=` a user, `?since=` a time.
 pub(super) async fn entries(admin: Arc<Admin>, call: Call, _: Body) -> Result<Response, Problem> {
@@ -28,7 +50,7 @@ pub(super) async fn entries(admin: Arc<Admin>, call: Call, _: Body) -> Result<Re
         since: time(&call, "since")?,
     };
     let entries = admin.audit.page(filter).await?;
-    Ok(axum::Json(json!({ "entries": entries })).into_response())
+    Ok(axum::Json(Entries { entries }).into_response())
 }
 
 /// `?id=` is an `x-request-id`, `?key=` the id of a key.
@@ -41,7 +63,7 @@ pub(super) async fn requests(admin: Arc<Admin>, call: Call, _: Body) -> Result<R
     };
     let usage = &admin.metering.usage;
     let requests = usage.page(filter).await?;
-    Ok(axum::Json(json!({ "requests": requests, "lost": usage.dropped() })).into_response())
+    Ok(axum::Json(Requests { requests, lost: usage.dropped() }).into_response())
 }
 
 fn limit(call: &Call) -> Result<usize, Problem> {

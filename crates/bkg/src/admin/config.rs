@@ -16,9 +16,11 @@ use serde_json::{Map, Value, json};
 
 use super::Admin;
 use crate::config::patch::Change;
-use crate::entries::{Applied, Apply, Edit, EntriesError, Outcome, Right};
+use crate::entries::{
+    Applied, Apply, Edit, EntriesError, EntryView, Outcome, RevisionView, Right, WholeRevision,
+};
 use crate::error::Problem;
-use crate::web::{Call, members};
+use crate::web::{Access, Call, Endpoint, Routes, Tag, members};
 
 /// The longest note on a revision, in characters.
 const LONGEST_NOTE: usize = 500;
@@ -50,6 +52,91 @@ pub(super) struct Comparison {
     to: u64,
     /// What the second has otherwise; secrets read as `{"$secret": true}`.
     changes: Vec<Change>,
+}
+
+/// Adds the routes of entries.
+pub(super) fn routes(routes: Routes, admin: &Arc<Admin>) -> Routes {
+    const READ: Access = Access::Scope("plugin:read");
+    const MANAGE: Access = Access::Scope("plugin:manage");
+    let tag = Tag::Configuration;
+    let plugin = |endpoint: Endpoint| {
+        endpoint.path::<String>("name", super::PLUGIN_NAME).errors(&[ErrorCode::NotFound])
+    };
+    let entry = Endpoint::get("/admin/plugins/{name}/config", READ)
+        .summary(tag, "Read the entry of a plugin")
+        .answers::<EntryView>(200, "The entry; its `ETag` is the revision, for `If-Match`.");
+    let changes = |endpoint: Endpoint| {
+        plugin(endpoint)
+            .header::<String>("if-match", "The revision that the change was made for, as in `ETag`.")
+            .query::<Moment>("apply", "When it takes effect; `now` unless said.")
+            .query::<bool>("dryRun", "Only say what would change.")
+            .query::<String>("note", "What the author says about it, in at most 500 characters.")
+            .answers::<Outcome>(200, "It is saved and, where the plugin runs, in force.")
+            .answers::<Outcome>(202, "It is saved, and takes effect at the next start.")
+            .errors(&[
+                ErrorCode::ReauthRequired,
+                ErrorCode::Conflict,
+                ErrorCode::InvalidConfig,
+                ErrorCode::PluginError,
+                ErrorCode::InsufficientStorage,
+            ])
+    };
+    const RIGHTS: &str = "Settings and how the plugin is run take `plugin:manage`, what it may do takes `admin`, and what is \
+        executed (`entrypoint`, `args`, `env`, `prepare`) besides a login of the last five minutes.";
+    let patch = changes(
+        Endpoint::post("/admin/plugins/{name}/config", MANAGE)
+            .summary(tag, "Change the entry of a plugin")
+            .describe("The body is a JSON Merge Patch (RFC 7396) of the effective entry: `null` takes a member away.")
+            .takes::<Map<String, Value>>(),
+    );
+    let replace = changes(
+        Endpoint::put("/admin/plugins/{name}/config", MANAGE)
+            .summary(tag, "Replace the entry of a plugin")
+            .describe(RIGHTS)
+            .takes::<Map<String, Value>>(),
+    );
+    let reset = changes(
+        Endpoint::post("/admin/plugins/{name}/config/reset", MANAGE)
+            .summary(tag, "Have places of the entry be what the plugin's files say")
+            .takes::<Reset>(),
+    );
+    let go_back = changes(
+        Endpoint::post("/admin/plugins/{name}/config/return", MANAGE)
+            .summary(tag, "Have an earlier revision hold again")
+            .takes::<Return>(),
+    );
+    let diff = Endpoint::get("/admin/plugins/{name}/config/diff", READ)
+        .summary(tag, "Compare two revisions")
+        .query::<u64>("from", "The first; the one before `to` unless said, 0 for the files alone.")
+        .query::<u64>("to", "The second; the newest unless said.")
+        .answers::<Comparison>(200, "What differs.");
+    let revisions = Endpoint::get("/admin/plugins/{name}/config/revisions", READ)
+        .summary(tag, "List the revisions of an entry")
+        .query::<u64>("before", "Only those before the one with this number.")
+        .query::<u64>("limit", "How many, at most 100; 20 unless said.")
+        .answers::<Vec<RevisionView>>(200, "The revisions, newest first.");
+    let revision = Endpoint::get("/admin/plugins/{name}/config/revisions/{revision}", READ)
+        .summary(tag, "Show a revision")
+        .path::<u64>("revision", "Its number.")
+        .answers::<WholeRevision>(200, "The revision.");
+    routes
+        .add(plugin(entry), admin, read)
+        .add(patch, admin, self::patch)
+        .add(replace, admin, self::replace)
+        .add(reset, admin, self::reset)
+        .add(go_back, admin, self::go_back)
+        .add(plugin(diff), admin, self::diff)
+        .add(plugin(revisions), admin, self::revisions)
+        .add(plugin(revision), admin, self::revision)
+}
+
+/// When a change takes effect.
+#[derive(Debug, JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+#[expect(dead_code, reason = "only its schema is used")]
+enum Moment {
+    Now,
+    Later,
 }
 
 pub(super) async fn read(admin: Arc<Admin>, call: Call, _: Body) -> Result<Response, Problem> {
@@ -137,6 +224,7 @@ async fn change(admin: &Admin, call: &Call, edit: Edit) -> Result<Response, Prob
         Right::Grant => call.caller.require("admin")?,
         Right::RunCode => {
             call.caller.require("admin")?;
+            call.caller.require_recent_login(jiff::Timestamp::now())?;
         }
     }
     if dry_run {

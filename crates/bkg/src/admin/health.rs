@@ -5,16 +5,35 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::Admin;
 use crate::error::Problem;
 use crate::registry::State;
 use crate::web::Call;
 
+/// How the host is, in one word.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Health {
+    status: HealthStatus,
+}
+
+/// The word.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum HealthStatus {
+    /// It answers.
+    Ok,
+    /// Every plugin that starts with it serves.
+    Ready,
+    /// Not yet.
+    Starting,
+}
+
 /// The host answers: it lives.
 pub(super) async fn live(_: Arc<Admin>, _: Call, _: Body) -> Result<Response, Problem> {
-    Ok(axum::Json(json!({ "status": "ok" })).into_response())
+    Ok(axum::Json(Health { status: HealthStatus::Ok }).into_response())
 }
 
 /// Whether every plugin that is started with the host serves: 503 until then.
@@ -24,7 +43,10 @@ pub(super) async fn ready(admin: Arc<Admin>, _: Call, _: Body) -> Result<Respons
         record.entry.autostart
             && !matches!(record.state(), State::Running | State::Degraded | State::Stopped)
     });
-    let (status, word) =
-        if waiting { (StatusCode::SERVICE_UNAVAILABLE, "starting") } else { (StatusCode::OK, "ready") };
-    Ok((status, axum::Json(json!({ "status": word }))).into_response())
+    let (status, word) = if waiting {
+        (StatusCode::SERVICE_UNAVAILABLE, HealthStatus::Starting)
+    } else {
+        (StatusCode::OK, HealthStatus::Ready)
+    };
+    Ok((status, axum::Json(Health { status: word })).into_response())
 }

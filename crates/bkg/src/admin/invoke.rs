@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bkg_protocol::{CapabilityName, ErrorCode, RawJson};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Admin;
@@ -15,18 +16,24 @@ use crate::dispatcher::{Answer, Question, Target};
 use crate::error::Problem;
 use crate::web::{Call, members};
 
-#[derive(Debug, Deserialize)]
+/// What is asked of the plugin.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct Invocation {
+pub(super) struct Invocation {
+    /// One that the plugin offers.
+    #[schemars(with = "CapabilityName", required)]
     capability: Option<String>,
+    /// What the capability takes; an empty object unless said.
     #[serde(default = "empty_object")]
     payload: RawJson,
+    /// How long the plugin may take, in milliseconds; never longer than the host's own limit.
     timeout_ms: Option<u64>,
 }
 
 /// What the plugin answered, in its own text.
-#[derive(Debug, Serialize)]
-struct Outcome {
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "InvocationOutcome")]
+pub(super) struct Outcome {
     data: RawJson,
 }
 

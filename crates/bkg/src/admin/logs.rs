@@ -13,6 +13,8 @@ use bkg_protocol::PluginName;
 use bkg_protocol::message::LogLevel;
 use futures_util::stream;
 use http::header;
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::json;
 
 use super::Admin;
@@ -23,6 +25,15 @@ use crate::logs::{Followed, LogLine, LogPage, Logs, Subscription};
 use crate::web::{Call, KEEP_ALIVE, KEEP_ALIVE_AFTER, event_headers};
 
 const DEFAULT_TAIL: usize = 200;
+
+/// A page of lines.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "LogLines")]
+pub(super) struct Lines<'a> {
+    lines: Vec<&'a LogLine>,
+    /// How many lines before the first one are no longer kept, of those that were asked for.
+    missing: u64,
+}
 
 /// What a request asks for.
 struct Wanted {
@@ -57,9 +68,8 @@ pub(super) async fn read(admin: Arc<Admin>, call: Call, _: Body) -> Result<Respo
         };
         return Ok(follow(&admin, call.caller, wanted, page, after));
     }
-    let lines: Vec<&LogLine> =
-        page.lines.iter().map(|line| &**line).filter(|line| line.level >= wanted.least).collect();
-    Ok(axum::Json(json!({ "lines": lines, "missing": page.missing })).into_response())
+    let lines = page.lines.iter().map(|line| &**line).filter(|line| line.level >= wanted.least).collect();
+    Ok(axum::Json(Lines { lines, missing: page.missing }).into_response())
 }
 
 async fn page(logs: &Logs, wanted: &Wanted) -> LogPage {

@@ -13,19 +13,21 @@ mod telemetry;
 
 use std::sync::Arc;
 
-use http::Method;
+use bkg_protocol::ErrorCode;
+use bkg_protocol::message::LogLevel;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Catalogue, HostConfig};
 use crate::dispatcher::Dispatcher;
 use crate::entries::Entries;
-use crate::logs::Logs;
+use crate::logs::{LogLine, Logs};
 use crate::registry::Registry;
 use crate::store::Audit;
 use crate::supervisor::Supervisor;
 use crate::telemetry::Telemetry;
-use crate::web::{Access, Metering, Routes};
+use crate::web::{Access, Endpoint, FROM_PLUGINS, Metering, Routes, Tag};
+use plugins::PluginObject;
 
 /// What the operator's HTTP works with.
 #[derive(Debug)]
@@ -58,31 +60,98 @@ pub struct Admin {
     pub started_at: Timestamp,
 }
 
+/// What the `{name}` of a path is.
+const PLUGIN_NAME: &str = "The plugin's name.";
+
 /// Adds the operator's routes.
 pub fn routes(routes: Routes, admin: &Arc<Admin>) -> Routes {
     const READ: Access = Access::Scope("plugin:read");
     const MANAGE: Access = Access::Scope("plugin:manage");
     const AUDIT: Access = Access::Scope("audit:read");
-    routes
-        .add(Method::GET, "/health", Access::Public, admin, health::live)
-        .add(Method::GET, "/health/ready", Access::Public, admin, health::ready)
-        .add(Method::GET, "/admin/plugins", READ, admin, plugins::list)
-        .add(Method::GET, "/admin/plugins/{name}", READ, admin, plugins::show)
-        .add(Method::POST, "/admin/plugins/{name}/start", MANAGE, admin, plugins::start)
-        .add(Method::POST, "/admin/plugins/{name}/stop", MANAGE, admin, plugins::stop)
-        .add(Method::POST, "/admin/plugins/{name}/restart", MANAGE, admin, plugins::restart)
-        .add(Method::GET, "/admin/plugins/{name}/logs", READ, admin, logs::read)
-        .add(Method::GET, "/admin/plugins/{name}/config", READ, admin, config::read)
-        .add(Method::POST, "/admin/plugins/{name}/config", MANAGE, admin, config::patch)
-        .add(Method::PUT, "/admin/plugins/{name}/config", MANAGE, admin, config::replace)
-        .add(Method::POST, "/admin/plugins/{name}/config/reset", MANAGE, admin, config::reset)
-        .add(Method::POST, "/admin/plugins/{name}/config/return", MANAGE, admin, config::go_back)
-        .add(Method::GET, "/admin/plugins/{name}/config/diff", READ, admin, config::diff)
-        .add(Method::GET, "/admin/plugins/{name}/config/revisions", READ, admin, config::revisions)
-        .add(Method::GET, "/admin/plugins/{name}/config/revisions/{revision}", READ, admin, config::revision)
-        .add(Method::GET, "/admin/plugins/{name}/telemetry", READ, admin, telemetry::read)
-        .add(Method::GET, "/admin/audit", AUDIT, admin, audit::entries)
-        .add(Method::GET, "/admin/requests", AUDIT, admin, audit::requests)
-        .add(Method::GET, "/admin/ports", READ, admin, plugins::ports)
-        .add(Method::POST, "/api/plugins/{name}/invoke", Access::Capability, admin, invoke::invoke)
+    let health = |path| Endpoint::get(path, Access::Public);
+    let live = health("/health")
+        .summary(Tag::Host, "Say that the host lives")
+        .answers::<health::Health>(200, "The host answers.");
+    let ready = health("/health/ready")
+        .summary(Tag::Host, "Say whether the host serves")
+        .describe("Whether every plugin that starts with the host serves.")
+        .answers::<health::Health>(200, "It does.")
+        .answers::<health::Health>(503, "Not yet: ask again.");
+    let ports = Endpoint::get("/admin/ports", READ)
+        .summary(Tag::Host, "List listeners")
+        .answers::<plugins::Ports>(200, "Every listener of the host and of its plugins.");
+    let list = Endpoint::get("/admin/plugins", READ)
+        .summary(Tag::Operation, "List plugins")
+        .describe("With the folders that cannot be used, and why.")
+        .answers::<Vec<PluginObject>>(200, "The plugins.");
+    let show = Endpoint::get("/admin/plugins/{name}", READ)
+        .summary(Tag::Operation, "Show a plugin")
+        .path::<String>("name", PLUGIN_NAME)
+        .answers::<PluginObject>(200, "The plugin.")
+        .errors(&[ErrorCode::NotFound]);
+    let steer = |path, summary| {
+        Endpoint::post(path, MANAGE)
+            .summary(Tag::Operation, summary)
+            .path::<String>("name", PLUGIN_NAME)
+            .query::<plugins::Wait>("wait", "How many seconds to wait for it; without it, not at all.")
+            .answers::<PluginObject>(200, "It came to its end while `wait` lasted.")
+            .answers::<PluginObject>(202, "It is under way.")
+            .errors(&[ErrorCode::NotFound, ErrorCode::InsufficientStorage])
+    };
+    let log = Endpoint::get("/admin/plugins/{name}/logs", READ)
+        .summary(Tag::Logs, "Read the log of a plugin")
+        .describe(
+            "As JSON a page of lines. With `Accept: text/event-stream` the page comes first and the stream goes \
+             on from it without a hole: events `line` with a line as `data` and its number as `id`, and events \
+             `gap` with `{\"lines\": N}` for lines that are missing.",
+        )
+        .path::<String>("name", PLUGIN_NAME)
+        .query::<u64>("tail", "How many of the last lines; 200 unless said.")
+        .query::<u64>("since", "The lines after the one with this number, instead of the last ones.")
+        .query::<LogLevel>("level", "The least level.")
+        .header::<u64>("last-event-id", "The number of the last line that a stream had brought: as `since`.")
+        .answers::<logs::Lines>(200, "The lines, oldest first.")
+        .streams::<LogLine>(200, "The lines, and those that come.")
+        .errors(&[ErrorCode::NotFound]);
+    let telemetry = Endpoint::get("/admin/plugins/{name}/telemetry", READ)
+        .summary(Tag::Operation, "Read what a plugin's processes cost")
+        .path::<String>("name", PLUGIN_NAME)
+        .answers::<crate::telemetry::PluginTelemetry>(200, "The last half hour, oldest first.")
+        .errors(&[ErrorCode::NotFound]);
+    let page = |path, summary| {
+        Endpoint::get(path, AUDIT)
+            .summary(Tag::Audit, summary)
+            .query::<audit::Limit>("limit", "How many; 100 unless said.")
+            .query::<u64>("before", "Only those before the one with this number.")
+    };
+    let entries = page("/admin/audit", "Read the audit log")
+        .query::<String>("action", "Only actions that begin so, such as `key.`.")
+        .query::<String>("actor", "Only what this user did.")
+        .query::<Timestamp>("since", "Only what was written at this time or later.")
+        .answers::<audit::Entries>(200, "The entries, newest first.");
+    let requests = page("/admin/requests", "Read what requests used")
+        .query::<String>("id", "Only the request with this `x-request-id`.")
+        .query::<String>("key", "Only requests with the API key of this id.")
+        .answers::<audit::Requests>(200, "The requests, newest first.");
+    let invoke = Endpoint::post("/api/plugins/{name}/invoke", Access::Capability)
+        .summary(Tag::Plugins, "Ask a plugin for a capability")
+        .describe("Needs the scope of the capability: its name, unless the plugin's entry says another.")
+        .path::<String>("name", PLUGIN_NAME)
+        .takes::<invoke::Invocation>()
+        .answers::<invoke::Outcome>(200, "What the plugin answered.")
+        .errors(FROM_PLUGINS);
+    config::routes(routes, admin)
+        .add(live, admin, health::live)
+        .add(ready, admin, health::ready)
+        .add(ports, admin, plugins::ports)
+        .add(list, admin, plugins::list)
+        .add(show, admin, plugins::show)
+        .add(steer("/admin/plugins/{name}/start", "Start a plugin"), admin, plugins::start)
+        .add(steer("/admin/plugins/{name}/stop", "Stop a plugin"), admin, plugins::stop)
+        .add(steer("/admin/plugins/{name}/restart", "Restart a plugin"), admin, plugins::restart)
+        .add(log, admin, logs::read)
+        .add(telemetry, admin, telemetry::read)
+        .add(entries, admin, audit::entries)
+        .add(requests, admin, audit::requests)
+        .add(invoke, admin, invoke::invoke)
 }

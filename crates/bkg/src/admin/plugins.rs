@@ -9,6 +9,7 @@ use bkg_protocol::{ErrorCode, InstanceId};
 use http::StatusCode;
 use indexmap::IndexMap;
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -25,9 +26,9 @@ use crate::web::Call;
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
 /// A plugin, as `GET /admin/plugins/{name}` shows it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct PluginObject {
+pub(super) struct PluginObject {
     name: String,
     status: &'static str,
     reason: Option<String>,
@@ -57,7 +58,28 @@ struct PluginObject {
     error: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+/// How many seconds to wait.
+#[derive(JsonSchema)]
+#[schemars(inline, transparent)]
+#[allow(dead_code, reason = "a type for the reference alone")]
+pub(super) struct Wait(#[schemars(range(min = 0, max = 600))] f64);
+
+/// Every listener of the host and of its plugins.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Ports {
+    /// Where HTTP is served.
+    api: u16,
+    /// Where plugins come that the host did not start.
+    bus: u16,
+    /// Where plugins themselves listen, if they do.
+    plugins: IndexMap<String, Option<u16>>,
+    /// When the host started.
+    started_at: Timestamp,
+}
+
+/// An instance of a plugin.
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct InstanceObject {
     id: InstanceId,
@@ -188,11 +210,9 @@ async fn answer(
 /// Every listener of the host and of its plugins.
 pub(super) async fn ports(admin: Arc<Admin>, _: Call, _: Body) -> Result<Response, Problem> {
     let view = admin.registry.view();
-    let plugins: IndexMap<String, Option<u16>> =
-        view.plugins().map(|record| (record.entry.name.to_string(), record.own_port())).collect();
+    let plugins = view.plugins().map(|record| (record.entry.name.to_string(), record.own_port())).collect();
     let (api, bus) = admin.ports;
-    let body = json!({ "api": api, "bus": bus, "plugins": plugins, "startedAt": admin.started_at });
-    Ok(axum::Json(body).into_response())
+    Ok(axum::Json(Ports { api, bus, plugins, started_at: admin.started_at }).into_response())
 }
 
 /// The record of a usable plugin.

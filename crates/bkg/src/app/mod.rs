@@ -30,7 +30,7 @@ use crate::registry::{PrivateListener, Registry, State};
 use crate::store::{DataDir, Store, StoreError};
 use crate::supervisor::{Spawner, Supervision, Supervisor, SupervisorError, reap_leftovers};
 use crate::telemetry::Telemetry;
-use crate::web::{Guard, Metering, RouteInfo, Routes, Server};
+use crate::web::{Endpoint, Guard, Metering, Routes, Server};
 
 /// How many listeners of launches may be on their way to the bus; a launch waits for room.
 const LISTENERS_ON_THE_WAY: usize = 16;
@@ -157,7 +157,7 @@ pub struct Host {
     pub store: Store,
     authenticator: Arc<Authenticator>,
     changes: Arc<Changes>,
-    table: Vec<RouteInfo>,
+    table: Vec<Endpoint>,
     ports: (u16, u16),
     server: JoinHandle<()>,
     bus: JoinHandle<()>,
@@ -321,7 +321,7 @@ impl Host {
     }
 
     /// Every route with the access that it declares.
-    pub fn routes(&self) -> &[RouteInfo] {
+    pub fn routes(&self) -> &[Endpoint] {
         &self.table
     }
 

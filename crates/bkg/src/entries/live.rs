@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bkg_protocol::RawJson;
 use futures_util::future::join_all;
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -36,7 +37,7 @@ pub enum Apply {
 }
 
 /// How an edit took effect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Applied {
     /// Nothing differed, and nothing was saved.
@@ -54,8 +55,9 @@ pub enum Applied {
 }
 
 /// What became of an edit.
-#[derive(Debug, Serialize, schemars::JsonSchema)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "ConfigOutcome")]
 pub struct Outcome {
     /// The number of the revision that holds now.
     pub revision: u64,

@@ -17,6 +17,7 @@ use std::time::Duration;
 use bkg_protocol::PluginName;
 use indexmap::IndexMap;
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::sync::{Mutex, MutexGuard};
@@ -138,7 +139,7 @@ struct Plugin {
 }
 
 /// An entry as operators see it.
-#[derive(Debug, Serialize, schemars::JsonSchema)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EntryView {
     /// The plugin's name.
@@ -161,7 +162,7 @@ pub struct EntryView {
 }
 
 /// What the processes of a plugin run with.
-#[derive(Debug, Serialize, schemars::JsonSchema)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LiveView {
     /// The oldest revision that one of them runs with; absent where none runs.
@@ -173,7 +174,7 @@ pub struct LiveView {
 }
 
 /// A revision as operators see it.
-#[derive(Debug, Serialize, schemars::JsonSchema)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RevisionView {
     /// Its number, from 1 on.
@@ -181,7 +182,6 @@ pub struct RevisionView {
     /// Who saved it.
     pub author: String,
     /// When.
-    #[schemars(with = "String", extend("format" = "date-time"))]
     pub at: Timestamp,
     /// What the author said about it.
     pub note: String,
@@ -190,7 +190,7 @@ pub struct RevisionView {
 }
 
 /// A revision with all that it held.
-#[derive(Debug, Serialize, schemars::JsonSchema)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WholeRevision {
     /// The revision.

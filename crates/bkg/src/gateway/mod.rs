@@ -12,8 +12,8 @@ mod sse;
 use std::pin::pin;
 use std::sync::Arc;
 
-use bkg_protocol::{CapabilityName, RawJson};
-use http::Method;
+use bkg_protocol::{CapabilityName, ErrorCode, RawJson};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::auth::Caller;
@@ -21,7 +21,7 @@ use crate::config::HttpLimits;
 use crate::dispatcher::{Answer, Dispatcher, Question, Target};
 use crate::error::Problem;
 use crate::registry::{ModelOwner, Registry};
-use crate::web::{Access, Call, Meter, Metering, Routes};
+use crate::web::{Access, Call, Endpoint, FROM_PLUGINS, Meter, Metering, Routes, Tag};
 
 /// What the gateway works with.
 #[derive(Debug)]
@@ -40,12 +40,37 @@ pub struct Gateway {
 
 /// Adds the routes below `/v1`.
 pub fn routes(routes: Routes, gateway: &Arc<Gateway>) -> Routes {
+    let ask = |path, scope, summary| {
+        Endpoint::post(path, Access::Scope(scope)).summary(Tag::OpenAi, summary).errors(FROM_PLUGINS)
+    };
+    let chat = ask("/v1/chat/completions", "llm.chat", "Have a chat completed")
+        .takes::<Value>()
+        .answers::<Value>(200, "The completion.")
+        .streams::<Value>(200, "With `stream`, its chunks, and `[DONE]` at a successful end.");
+    let completions = ask("/v1/completions", "llm.chat", "Have a text completed")
+        .takes::<Value>()
+        .answers::<Value>(200, "The completion.")
+        .streams::<Value>(200, "With `stream`, its chunks, and `[DONE]` at a successful end.");
+    let embeddings = ask("/v1/embeddings", "llm.embed", "Have texts embedded")
+        .takes::<Value>()
+        .answers::<Value>(200, "The embeddings.");
+    let list = Endpoint::get("/v1/models", Access::AnyCaller)
+        .summary(Tag::OpenAi, "List models")
+        .answers::<models::Models>(
+        200,
+        "The models that the caller may use and that a plugin serves now.",
+    );
+    let retrieve = Endpoint::get("/v1/models/{*id}", Access::AnyCaller)
+        .summary(Tag::OpenAi, "Show a model")
+        .path::<String>("id", "The model's id, which may contain slashes, encoded or not.")
+        .answers::<models::Model>(200, "The model.")
+        .errors(&[ErrorCode::ModelNotFound]);
     routes
-        .add(Method::POST, "/v1/chat/completions", Access::Scope("llm.chat"), gateway, chat::create)
-        .add(Method::POST, "/v1/completions", Access::Scope("llm.chat"), gateway, completions::create)
-        .add(Method::POST, "/v1/embeddings", Access::Scope("llm.embed"), gateway, embeddings::create)
-        .add(Method::GET, "/v1/models", Access::AnyCaller, gateway, models::list)
-        .add(Method::GET, "/v1/models/{*id}", Access::AnyCaller, gateway, models::retrieve)
+        .add(chat, gateway, chat::create)
+        .add(completions, gateway, completions::create)
+        .add(embeddings, gateway, embeddings::create)
+        .add(list, gateway, models::list)
+        .add(retrieve, gateway, models::retrieve)
 }
 
 impl Gateway {

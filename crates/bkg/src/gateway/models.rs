@@ -5,25 +5,36 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bkg_protocol::{ErrorCode, PluginName};
+use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::json;
 
 use super::Gateway;
 use crate::error::Problem;
 use crate::registry::{ModelOwner, View};
 use crate::web::Call;
 
-#[derive(Debug, Serialize)]
-struct Model {
-    id: String,
+/// The models that a caller may use.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Models {
+    /// `list`.
     object: &'static str,
+    data: Vec<Model>,
+}
+
+/// A model that a plugin serves.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Model {
+    id: String,
+    /// `model`.
+    object: &'static str,
+    /// Since when it can be used, in seconds since 1970.
     created: i64,
+    /// Who offers it.
     owned_by: String,
 }
 
 pub(super) async fn list(gateway: Arc<Gateway>, call: Call, _: Body) -> Result<Response, Problem> {
-    let models = usable(&gateway, &call);
-    Ok(axum::Json(json!({ "object": "list", "data": models })).into_response())
+    Ok(axum::Json(Models { object: "list", data: usable(&gateway, &call) }).into_response())
 }
 
 pub(super) async fn retrieve(gateway: Arc<Gateway>, call: Call, _: Body) -> Result<Response, Problem> {

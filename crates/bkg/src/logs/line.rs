@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bkg_protocol::message::{Log, LogLevel};
 use bkg_protocol::{InstanceId, PluginName, RawJson};
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::splitter::SplitLine;
@@ -19,7 +20,7 @@ pub const MAX_MESSAGE_BYTES: usize = 64 << 10;
 const MAX_FIELDS_BYTES: usize = 16 << 10;
 
 /// A line of a plugin's log.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LogLine {
     /// Counts this plugin's lines from 1, over all restarts of the host.
@@ -49,7 +50,7 @@ pub struct LogLine {
 }
 
 /// How a line came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, JsonSchema, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogStream {
     /// A `log` message over the bus.

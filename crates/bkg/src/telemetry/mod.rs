@@ -28,7 +28,7 @@ use measure::{Figures, Measuring};
 const ON_THE_WAY: usize = 1_024;
 
 /// What the processes of one launch used and held at one moment, added up.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Sample {
     /// Grows by one with every sample of any plugin while the daemon runs, from 1.
@@ -53,7 +53,7 @@ pub struct Sample {
 }
 
 /// What the daemon's own process used and held at one moment.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HostSample {
     /// When it was taken.
@@ -69,7 +69,7 @@ pub struct HostSample {
 }
 
 /// What is known of one plugin: the host's samples and the plugin's own figures.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PluginTelemetry {
     /// Whose.
@@ -83,7 +83,7 @@ pub struct PluginTelemetry {
 }
 
 /// What an instance said of its own process.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OwnTelemetry {
     /// The launch.

@@ -7,6 +7,7 @@ mod body;
 mod events;
 mod guard;
 mod meter;
+mod operation;
 mod routes;
 mod server;
 
@@ -14,5 +15,9 @@ pub(crate) use body::members;
 pub use events::{KEEP_ALIVE, KEEP_ALIVE_AFTER, event_headers};
 pub use guard::{Guard, SESSION_COOKIE, cookie};
 pub use meter::{Meter, Metering};
-pub use routes::{Access, Call, Peer, RequestId, RouteInfo, Routes};
+pub use operation::{
+    Answer, Content, EVENT_STREAM, Endpoint, FROM_PLUGINS, Operation, Parameter, Place, RequestBody, Tag,
+    Type, Unsummarised, path_names,
+};
+pub use routes::{Access, Call, Peer, RequestId, Routes};
 pub use server::Server;

@@ -1,7 +1,7 @@
 //! Routes with the access that each declares.
 //!
-//! A route cannot be added without saying who may use it, and the check happens here, before its
-//! handler runs. The table of all routes can be walked, so that a test asks every one of them.
+//! A route cannot be added without saying who may use it and what it takes and answers; who may is
+//! checked here, before its handler runs. The table of all routes can be walked, so that a test asks every one of them.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use axum::extract::{MatchedPath, Request};
 use axum::response::Response;
 use axum::routing::{MethodFilter, on};
 use bkg_protocol::{ErrorCode, RawJson};
-use http::Method;
 use http::request::Parts;
 use tokio::time::{Instant, timeout_at};
 
 use super::body::read_json;
 use super::guard::Guard;
+use super::operation::Endpoint;
 use crate::auth::{AuthError, Caller};
 use crate::config::HttpLimits;
 use crate::error::{Dialect, Problem};
@@ -38,17 +38,6 @@ pub enum Access {
     Scope(&'static str),
     /// Callers with the scope of the capability that the request names: the handler asks for it.
     Capability,
-}
-
-/// A route as it was declared.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RouteInfo {
-    /// The method.
-    pub method: Method,
-    /// The path, with `{name}` for a segment and `{*name}` for the rest.
-    pub path: &'static str,
-    /// Who may use it.
-    pub access: Access,
 }
 
 /// One request on its way into a handler: authenticated. Its body comes beside it, unread.
@@ -195,7 +184,7 @@ fn decode(text: &str) -> Result<String, Problem> {
 pub struct Routes {
     guard: Arc<Guard>,
     router: Router,
-    table: Vec<RouteInfo>,
+    table: Vec<Endpoint>,
 }
 
 impl Routes {
@@ -204,25 +193,22 @@ impl Routes {
         Self { guard: Arc::new(guard), router: Router::new(), table: Vec::new() }
     }
 
-    /// Adds a route. The handler runs only for those whom `access` lets in.
+    /// Adds a route. The handler runs only for those whom the endpoint's access lets in.
     ///
     /// # Panics
-    /// If the path is not one that the router knows, or the route is there already: a mistake in the
-    /// daemon's own code, found at start.
-    pub fn add<S, H, F>(
-        mut self,
-        method: Method,
-        path: &'static str,
-        access: Access,
-        state: &Arc<S>,
-        handler: H,
-    ) -> Self
+    /// If the path is not one that the router knows, the route is there already, or its description
+    /// lacks something: a mistake in the daemon's own code, found at start.
+    pub fn add<S, H, F>(mut self, declared: Endpoint, state: &Arc<S>, handler: H) -> Self
     where
         S: Send + Sync + 'static,
         H: Fn(Arc<S>, Call, Body) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Result<Response, Problem>> + Send,
     {
-        let filter = MethodFilter::try_from(method.clone()).expect("a method that routes can have");
+        if let Err(lacking) = declared.check() {
+            panic!("the route {} {} is not described: {lacking}", declared.method, declared.path);
+        }
+        let (method, path, access) = (declared.method.clone(), declared.path, declared.access);
+        let filter = MethodFilter::try_from(method).expect("a method that routes can have");
         let guard = Arc::clone(&self.guard);
         let state = Arc::clone(state);
         let endpoint = move |request: Request| {
@@ -239,12 +225,12 @@ impl Routes {
             }
         };
         self.router = self.router.route(path, on(filter, endpoint));
-        self.table.push(RouteInfo { method, path, access });
+        self.table.push(declared);
         self
     }
 
     /// All routes, as they were declared.
-    pub fn table(&self) -> &[RouteInfo] {
+    pub fn table(&self) -> &[Endpoint] {
         &self.table
     }
 

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use bkg::web::{Access, RouteInfo};
+use bkg::web::{Access, Endpoint};
 use bkg_protocol::Scopes;
 use bytes::Bytes;
 use http::{Method, Request};
@@ -134,14 +134,14 @@ async fn guarded() -> TestHost {
 }
 
 /// A route's path with a name in place of its parameters.
-fn path_of(route: &RouteInfo, name: &str) -> String {
+fn path_of(route: &Endpoint, name: &str) -> String {
     let segments =
         route.path.split('/').map(|segment| if segment.starts_with('{') { name } else { segment });
     segments.collect::<Vec<_>>().join("/")
 }
 
 /// The methods that reach a route: axum answers HEAD wherever there is a GET.
-fn methods_of(route: &RouteInfo) -> Vec<Method> {
+fn methods_of(route: &Endpoint) -> Vec<Method> {
     if route.method == Method::GET { vec![Method::GET, Method::HEAD] } else { vec![route.method.clone()] }
 }
 
@@ -155,7 +155,7 @@ async fn send(host: &TestHost, method: &Method, path: &str, sender: &Sender, bod
 
 /// Asks a route in a way that changes nothing: a body that every handler refuses, and a name that
 /// nothing has, except where only a capability that exists shows whether the sender may use it.
-async fn send_to_route(host: &TestHost, route: &RouteInfo, method: &Method, sender: &Sender) -> Reply {
+async fn send_to_route(host: &TestHost, route: &Endpoint, method: &Method, sender: &Sender) -> Reply {
     if route.access == Access::Capability {
         let body = json!({ "capability": HARMLESS }).to_string();
         return send(host, method, &path_of(route, PROVIDER), sender, &body).await;

@@ -6,6 +6,7 @@
 use bkg_sqlite::rusqlite::types::Type;
 use bkg_sqlite::rusqlite::{self, Connection, Row, named_params};
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
@@ -15,7 +16,7 @@ use super::Action;
 use super::chain::TEXTS;
 
 /// What a row says of its action.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum EntryKind {
     /// It is about to happen; another row with the same `intent` says what came of it.
@@ -43,7 +44,7 @@ impl EntryKind {
 }
 
 /// One row of the audit log.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditRow {
     /// Its number; the first is 1, and there are no gaps.

@@ -7,12 +7,13 @@ use std::collections::HashMap;
 
 use bkg_sqlite::rusqlite::{self, Connection, Row, ToSql};
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::stored;
 
 /// One row, as it is read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UsageRecord {
     /// Its number; later rows have higher ones.
