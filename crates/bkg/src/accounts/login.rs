@@ -20,12 +20,11 @@ use super::{Accounts, FROM_PROVIDER, address_of, answer, login_action, object, s
 use crate::auth::ProviderError;
 use crate::error::Problem;
 use crate::store::Outcome;
-use crate::web::{Access, Call, Endpoint, Routes, SESSION_COOKIE, Tag, cookie};
+use crate::web::{Access, Call, Endpoint, Routes, Scheme, Tag, cookie, session_cookie};
 
 /// How long a login may take: others' passwords may be hashed before it.
 const LOGIN_WITHIN: Duration = Duration::from_secs(15);
-/// The cookie with the refresh token, which is sent to one route only.
-const REFRESH_COOKIE: &str = "bkg_refresh";
+/// The one route to which the cookie with the refresh token is sent.
 const REFRESH_PATH: &str = "/auth/refresh";
 /// How long a user name and a password may be; what they must be is the provider's matter.
 const LONGEST_TEXT: usize = 1_024;
@@ -99,12 +98,12 @@ pub(super) async fn login(accounts: Arc<Accounts>, call: Call, body: Body) -> Re
         Err(_) => return Err(answered.expect_err("it was looked at").into()),
     };
     accounts.audit.note(login_action(&call, "login", &username, actor), outcome).await?;
-    logged_in(answered?)
+    logged_in(answered?, Scheme::of(&call.parts))
 }
 
 pub(super) async fn refresh(accounts: Arc<Accounts>, call: Call, body: Body) -> Result<Response, Problem> {
     let mut body = accounts.object(&call, body).await?;
-    let token = match cookie(&call.parts.headers, REFRESH_COOKIE) {
+    let token = match cookie(&call.parts.headers, refresh_cookie(Scheme::of(&call.parts))) {
         _ if body.contains_key("refreshToken") => text(&mut body, "refreshToken")?,
         Some(token) => token.to_owned(),
         None => return Err(missing("refreshToken")),
@@ -118,7 +117,7 @@ pub(super) async fn refresh(accounts: Arc<Accounts>, call: Call, body: Body) -> 
         let action = login_action(&call, "session.reused", "unknown", NOBODY);
         accounts.audit.note(action, Outcome::Done).await?;
     }
-    logged_in(answered?)
+    logged_in(answered?, Scheme::of(&call.parts))
 }
 
 pub(super) async fn logout(accounts: Arc<Accounts>, call: Call, _: Body) -> Result<Response, Problem> {
@@ -126,8 +125,9 @@ pub(super) async fn logout(accounts: Arc<Accounts>, call: Call, _: Body) -> Resu
     let action = ("logout", format!("user {}", call.caller.user()));
     let data = accounts.change(&call, "auth.logout", object([("sessionId", id)]), action).await?;
     let mut response = answer(StatusCode::OK, data);
-    set_cookie(response.headers_mut(), SESSION_COOKIE, "/", "", 0);
-    set_cookie(response.headers_mut(), REFRESH_COOKIE, REFRESH_PATH, "", 0);
+    let scheme = Scheme::of(&call.parts);
+    set_cookie(response.headers_mut(), scheme, (session_cookie(scheme), "/"), "", 0);
+    set_cookie(response.headers_mut(), scheme, (refresh_cookie(scheme), REFRESH_PATH), "", 0);
     Ok(response)
 }
 
@@ -142,25 +142,44 @@ async fn ask(
 }
 
 /// The provider's answer to a login, with the cookies that a browser needs.
-fn logged_in(data: RawJson) -> Result<Response, Problem> {
+fn logged_in(data: RawJson, scheme: Scheme) -> Result<Response, Problem> {
     let login: Login = data
         .read()
         .map_err(|error| Problem::bad_answer(format!("the auth provider's answer is no login: {error}")))?;
     let mut response = answer(StatusCode::OK, data);
     let headers = response.headers_mut();
-    set_cookie(headers, SESSION_COOKIE, "/", &login.token, seconds_until(login.expires_at));
+    let session = (session_cookie(scheme), "/");
+    set_cookie(headers, scheme, session, &login.token, seconds_until(login.expires_at));
     if let (Some(token), Some(end)) = (login.refresh_token, login.refresh_expires_at) {
-        set_cookie(headers, REFRESH_COOKIE, REFRESH_PATH, &token, seconds_until(end));
+        let refresh = (refresh_cookie(scheme), REFRESH_PATH);
+        set_cookie(headers, scheme, refresh, &token, seconds_until(end));
     }
     Ok(response)
 }
 
+/// The name of the cookie with the refresh token. Over TLS it is one that browsers take over TLS only;
+/// the stricter prefix of the session's cookie does not allow a path.
+fn refresh_cookie(scheme: Scheme) -> &'static str {
+    match scheme {
+        Scheme::Http => "bkg_refresh",
+        Scheme::Https => "__Secure-bkg_refresh",
+    }
+}
+
 /// Adds a cookie that no script reads and that no other site sends. A token that does not fit into a
 /// cookie is left out: programs have it from the body.
-fn set_cookie(headers: &mut HeaderMap, name: &str, path: &str, value: &str, seconds: i64) {
+fn set_cookie(
+    headers: &mut HeaderMap,
+    scheme: Scheme,
+    (name, path): (&str, &str),
+    value: &str,
+    seconds: i64,
+) {
+    let secure = if scheme == Scheme::Https { "; Secure" } else { "" };
     let fits =
         value.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b',' | b';' | b'\\'));
-    let cookie = format!("{name}={value}; Path={path}; Max-Age={seconds}; HttpOnly; SameSite=Strict");
+    let cookie =
+        format!("{name}={value}; Path={path}; Max-Age={seconds}{secure}; HttpOnly; SameSite=Strict");
     if let Ok(cookie) = HeaderValue::from_str(&cookie)
         && fits
     {

@@ -117,8 +117,10 @@ pub(super) fn routes(routes: Routes, admin: &Arc<Admin>) -> Routes {
         .answers::<Vec<RevisionView>>(200, "The revisions, newest first.");
     let revision = Endpoint::get("/admin/plugins/{name}/config/revisions/{revision}", READ)
         .summary(tag, "Show a revision")
+        .path::<String>("name", super::PLUGIN_NAME)
         .path::<u64>("revision", "Its number.")
-        .answers::<WholeRevision>(200, "The revision.");
+        .answers::<WholeRevision>(200, "The revision.")
+        .errors(&[ErrorCode::NotFound]);
     routes
         .add(plugin(entry), admin, read)
         .add(patch, admin, self::patch)
@@ -127,7 +129,7 @@ pub(super) fn routes(routes: Routes, admin: &Arc<Admin>) -> Routes {
         .add(go_back, admin, self::go_back)
         .add(plugin(diff), admin, self::diff)
         .add(plugin(revisions), admin, self::revisions)
-        .add(plugin(revision), admin, self::revision)
+        .add(revision, admin, self::revision)
 }
 
 /// When a change takes effect.

@@ -7,9 +7,11 @@ mod listeners;
 mod logging;
 mod ports;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bkg_protocol::message::Secret;
+use futures_util::future::OptionFuture;
 use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -30,7 +32,7 @@ use crate::registry::{PrivateListener, Registry, State};
 use crate::store::{DataDir, Store, StoreError};
 use crate::supervisor::{Spawner, Supervision, Supervisor, SupervisorError, reap_leftovers};
 use crate::telemetry::Telemetry;
-use crate::web::{Endpoint, Guard, Metering, Routes, Server};
+use crate::web::{Endpoint, Guard, Metering, Routes, Server, TlsError, TrustedProxies};
 
 /// How many listeners of launches may be on their way to the bus; a launch waits for room.
 const LISTENERS_ON_THE_WAY: usize = 16;
@@ -47,7 +49,7 @@ pub enum AppError {
         /// The port.
         port: u16,
         /// What it is wanted for.
-        what: &'static str,
+        what: String,
         /// The flag that changes it.
         flag: &'static str,
     },
@@ -57,10 +59,23 @@ pub enum AppError {
         /// The port.
         port: u16,
         /// What it is wanted for.
-        what: &'static str,
+        what: String,
         /// What the system said.
         source: std::io::Error,
     },
+    /// A port that only privileged processes may take.
+    #[error(
+        "the port {port} for {what} is not for everybody: choose one from 1024 up, or give `bkg` the capability `CAP_NET_BIND_SERVICE`"
+    )]
+    PortForbidden {
+        /// The port.
+        port: u16,
+        /// What it is wanted for.
+        what: String,
+    },
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// What processes are started with cannot be set up.
     #[error(transparent)]
     Supervisor(#[from] SupervisorError),
@@ -75,6 +90,7 @@ impl AppError {
         match self {
             Self::Store(StoreError::Locked { .. }) => 3,
             Self::PortTaken { .. } => 4,
+            Self::Tls(_) => 5,
             Self::Store(error) if error.is_about_damage() => 6,
             _ => 1,
         }
@@ -159,6 +175,7 @@ pub struct Host {
     changes: Arc<Changes>,
     table: Vec<Endpoint>,
     ports: (u16, u16),
+    elsewhere: Vec<SocketAddr>,
     server: JoinHandle<()>,
     bus: JoinHandle<()>,
     attendance: JoinHandle<()>,
@@ -179,9 +196,9 @@ impl Host {
         let started_at = Timestamp::now();
         let data = Arc::new(DataDir::open(&config.data_dir)?);
         let store = open_store(&data).await?;
-        let api = listeners::api(config.api_port)?;
+        let api = listeners::api(&config)?;
         let shared_bus = listeners::bus(config.bus_port)?;
-        let ports = (port_of(&api[0])?, port_of(&shared_bus)?);
+        let ports = (port_of(&api.listeners[0].socket)?, port_of(&shared_bus)?);
         reap_leftovers(data.ledger()).await?;
 
         let mut catalogue = discover(config.plugin_directories());
@@ -255,7 +272,7 @@ impl Host {
         let attendance = tokio::spawn(attendance.run(stop_bus.clone()));
 
         let stop_server = CancellationToken::new();
-        let guard = Guard::new(Arc::clone(&authenticator), &config.allowed_hosts);
+        let guard = Guard::new(Arc::clone(&authenticator), &config.host_names());
         let gateway = Gateway::new(
             Arc::clone(&dispatcher),
             Arc::clone(&registry),
@@ -288,11 +305,16 @@ impl Host {
         let routes = gateway::routes(Routes::new(guard), &gateway);
         let routes = accounts::routes(admin::routes(routes, &operator), &Arc::new(accounts));
         let table = routes.table().to_vec();
-        let server = Server::new(routes.into_router(), config.http.clone(), config.supervisor.drain);
-        let server = tokio::spawn(server.run(api, stop_server.clone()));
+        let server = Server::new(routes.into_router(), config.http.clone(), config.supervisor.drain)
+            .behind(TrustedProxies::new(&config.trusted_proxies));
+        let serving = server.run(api.listeners, stop_server.clone());
+        let renewing = api.tls.map(|tls| tls.renew(stop_server.clone()));
+        let server = tokio::spawn(async move {
+            tokio::join!(serving, OptionFuture::from(renewing));
+        });
         // Whoever finds the file may rely on a host that is ready, so it comes last.
         provider_is_up(&config, &registry, attended).await;
-        let ports_file = ports::keep(&data, &registry, ports, started_at).await;
+        let ports_file = ports::keep(&data, &registry, ports, &api.elsewhere, started_at).await;
         Ok(Self {
             data,
             registry,
@@ -302,6 +324,7 @@ impl Host {
             telemetry,
             table,
             ports,
+            elsewhere: api.elsewhere,
             store,
             authenticator,
             changes,
@@ -318,6 +341,11 @@ impl Host {
     /// The ports of the HTTP listener and of the shared bus.
     pub fn ports(&self) -> (u16, u16) {
         self.ports
+    }
+
+    /// The addresses of `api.listen`, with the ports that were free.
+    pub fn elsewhere(&self) -> &[SocketAddr] {
+        &self.elsewhere
     }
 
     /// Every route with the access that it declares.

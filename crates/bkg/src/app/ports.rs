@@ -1,5 +1,6 @@
 //! Keeps `DATA/ports.json` true: written once the host is ready, and at each change.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -14,13 +15,15 @@ pub(super) async fn keep(
     data: &Arc<DataDir>,
     registry: &Arc<Registry>,
     (api, bus): (u16, u16),
+    listen: &[SocketAddr],
     started_at: Timestamp,
 ) -> JoinHandle<()> {
     let (data, registry) = (Arc::clone(data), Arc::clone(registry));
-    let mut changes = registry.changes();
+    let (mut changes, listen) = (registry.changes(), listen.to_vec());
     let ports = move |view: &View| Ports {
         api,
         bus,
+        listen: listen.clone(),
         started_at,
         plugins: view.plugins().map(|record| (record.entry.name.clone(), record.own_port())).collect(),
         ..Ports::of_this_process()

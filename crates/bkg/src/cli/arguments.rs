@@ -4,6 +4,7 @@
 //! configuration, which knows where each value came from.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use bkg_protocol::message::LogLevel;
@@ -92,6 +93,10 @@ pub(super) struct ConfigurationLayers {
     /// The loopback port of the HTTP surface; 0 takes a free one
     #[arg(long, value_name = "PORT")]
     api_port: Option<u16>,
+    /// A further address of the HTTP surface, such as 0.0.0.0:443; may be given several times. Off
+    /// loopback it needs `tls.cert` and `tls.key`, or `api.trusted_proxies`, in the configuration file
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Vec<SocketAddr>,
     /// The loopback port of the shared plugin bus; 0 takes a free one
     #[arg(long, value_name = "PORT")]
     bus_port: Option<u16>,
@@ -99,8 +104,8 @@ pub(super) struct ConfigurationLayers {
 
 impl ConfigurationLayers {
     pub(super) fn overrides(self, data_dir: Option<PathBuf>) -> Overrides {
-        let Self { config, plugins_dirs, api_port, bus_port } = self;
-        Overrides { config, data_dir, plugins_dirs, api_port, bus_port }
+        let Self { config, plugins_dirs, api_port, listen, bus_port } = self;
+        Overrides { config, data_dir, plugins_dirs, api_port, listen, bus_port }
     }
 }
 

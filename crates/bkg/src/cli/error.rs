@@ -250,7 +250,7 @@ mod tests {
             (CliError::NoDaemon { data_dir: "/d".into() }, 1),
             (CliError::Payload { reason: "x".into() }, 2),
             (AppError::Store(StoreError::Locked { path: path.clone(), pid: Some(7) }).into(), 3),
-            (AppError::PortTaken { port: 1, what: "HTTP", flag: "--api-port" }.into(), 4),
+            (AppError::PortTaken { port: 1, what: "HTTP".to_owned(), flag: "--api-port" }.into(), 4),
             (ConfigError::Conflict { key: "bus.port", value: "1".into(), reason: "x".into() }.into(), 5),
             (StoreError::RootKeyDamaged { path: path.clone() }.into(), 6),
             (denied(io::ErrorKind::PermissionDenied).into(), 1),

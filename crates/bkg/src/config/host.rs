@@ -8,16 +8,19 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bkg_protocol::limits::ENVELOPE_ROOM;
 use bkg_protocol::{CapabilityName, Limits, Pattern, PluginName};
+use ipnet::IpNet;
 use serde::Serialize;
 use toml::de::{DeTable, DeValue};
 
 use super::discovery::bundled_plugins_dir;
 use super::keys::{self, Key};
+use super::listen::TlsKeys;
 
 /// The host's configuration, complete and checked. Paths are absolute.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +39,12 @@ pub struct HostConfig {
     pub api_port: u16,
     /// Names besides those of this machine under which browsers may come, in lower case.
     pub allowed_hosts: Vec<String>,
+    /// Where the HTTP surface is reached besides the loopback listener; each is allowed.
+    pub listen: Vec<SocketAddr>,
+    /// Who is believed about where requests come from.
+    pub trusted_proxies: Vec<IpNet>,
+    /// What `listen` proves who it is with.
+    pub tls: TlsKeys,
     /// The port of the shared bus; 0 takes a free one.
     pub bus_port: u16,
     /// Which plugin alone may register what a pattern means; `auth.*` belongs to `auth_provider`.
@@ -190,6 +199,8 @@ pub struct Overrides {
     pub plugins_dirs: Vec<PathBuf>,
     /// `--api-port`.
     pub api_port: Option<u16>,
+    /// `--listen`, as often as it was given.
+    pub listen: Vec<SocketAddr>,
     /// `--bus-port`.
     pub bus_port: Option<u16>,
 }
@@ -407,6 +418,9 @@ impl HostConfig {
             models_dir: PathBuf::from("/srv/models"),
             api_port: 43119,
             allowed_hosts: Vec::new(),
+            listen: Vec::new(),
+            trusted_proxies: Vec::new(),
+            tls: TlsKeys::default(),
             bus_port: 43121,
             bus_exclusive: BTreeMap::new(),
             auth_provider: "apikeys".parse().expect("the default provider is a plugin name"),
@@ -436,6 +450,11 @@ impl HostConfig {
         if self.plugins_dirs.is_empty() {
             self.plugins_dirs.push(bundled_plugins_dir(surroundings.executable));
         }
+        for path in [&mut self.tls.cert, &mut self.tls.key] {
+            if !path.as_os_str().is_empty() {
+                *path = absolute(path);
+            }
+        }
         for path in self.plugins_dirs.iter_mut().chain(&mut self.extra_plugins_dirs) {
             *path = absolute(path);
         }
@@ -452,6 +471,7 @@ impl HostConfig {
                 "`api.port` is the same: choose two ports".to_owned(),
             );
         }
+        self.check_listeners()?;
         for (name, frame) in [
             ("limits.frame_to_extended_bytes", self.limits.frame_to_extended),
             ("limits.frame_from_plugin_bytes", self.limits.frame_from_plugin),
@@ -510,6 +530,11 @@ fn flag_layer(overrides: &Overrides) -> Result<Layer, ConfigError> {
                 let paths =
                     overrides.plugins_dirs.iter().map(|path| text(path)).collect::<Result<_, _>>()?;
                 Some(toml::Value::Array(paths))
+            }
+            "api.listen" if overrides.listen.is_empty() => None,
+            "api.listen" => {
+                let addresses = overrides.listen.iter().map(|address| address.to_string().into());
+                Some(toml::Value::Array(addresses.collect()))
             }
             "api.port" => overrides.api_port.map(|port| toml::Value::from(i64::from(port))),
             "bus.port" => overrides.bus_port.map(|port| toml::Value::from(i64::from(port))),

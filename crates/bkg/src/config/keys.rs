@@ -4,10 +4,12 @@
 //! error messages all come from here. Not the layers and their precedence: that is `host`.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bkg_protocol::{CapabilityName, Pattern, PluginName};
+use ipnet::IpNet;
 use toml::Value;
 
 use super::host::{HostConfig, LogFormat};
@@ -35,6 +37,10 @@ enum Field {
     Paths(fn(&mut HostConfig) -> &mut Vec<PathBuf>),
     /// Names of hosts, without ports.
     Hosts(fn(&mut HostConfig) -> &mut Vec<String>),
+    /// Addresses with ports.
+    Addresses(fn(&mut HostConfig) -> &mut Vec<SocketAddr>),
+    /// Networks; an address is a network of one.
+    Networks(fn(&mut HostConfig) -> &mut Vec<IpNet>),
     Port(fn(&mut HostConfig) -> &mut u16),
     /// Bytes or a number of things, not below the first value.
     Size(u32, fn(&mut HostConfig) -> &mut usize),
@@ -49,7 +55,8 @@ enum Field {
 }
 
 use Field::{
-    Count, Format, Hosts, Level, Milliseconds, Order, Owners, Path, PathOrEmpty, Paths, Plugin, Port, Size,
+    Addresses, Count, Format, Hosts, Level, Milliseconds, Networks, Order, Owners, Path, PathOrEmpty,
+    Paths, Plugin, Port, Size,
 };
 
 /// Every key, in the order of `config/bkg.toml`; the keys of one section stand together.
@@ -68,6 +75,13 @@ pub(super) static KEYS: &[Key] = &[
     key("api.port", "The loopback port of the HTTP surface; 0 takes a free one.", Port(|c| &mut c.api_port))
         .environment("BKG_API_PORT").flag("--api-port"),
     key("api.allowed_hosts", "Names besides `localhost` under which browsers may reach the HTTP surface, without ports.", Hosts(|c| &mut c.allowed_hosts)),
+    key("api.listen", "Further addresses of the HTTP surface, such as `0.0.0.0:443`; off loopback only with `[tls]`, or for `trusted_proxies` alone.", Addresses(|c| &mut c.listen))
+        .flag("--listen"),
+    key("api.trusted_proxies", "Networks of reverse proxies, such as `10.0.0.0/8`; what they say of their clients in `X-Forwarded-*` is believed.", Networks(|c| &mut c.trusted_proxies)),
+
+    key("tls.cert", "The certificate for `api.listen`, with its chain, in a PEM file; read again when it changes.", PathOrEmpty(|c| &mut c.tls.cert)),
+    key("tls.key", "The private key of the certificate, in a PEM file.", PathOrEmpty(|c| &mut c.tls.key)),
+    key("tls.hsts_days", "For how many days a browser then refuses plain HTTP to the same name, on every port; 0 asks for nothing.", Size(0, |c| &mut c.tls.hsts_days)),
 
     key("auth.provider", "The plugin that alone answers `auth.*`.", Plugin(|c| &mut c.auth_provider)),
 
@@ -165,6 +179,23 @@ impl Key {
                     );
                 }
             },
+            Addresses(field) => match texts(value).map(|texts| texts.into_iter().map(str::parse).collect())
+            {
+                Some(Ok(addresses)) => *field(config) = addresses,
+                _ => {
+                    return refuse(
+                        "a list of addresses with ports such as `[\"0.0.0.0:443\", \"[::]:443\"]`",
+                    );
+                }
+            },
+            Networks(field) => match texts(value).map(|texts| texts.into_iter().map(network).collect()) {
+                Some(Some(networks)) => *field(config) = networks,
+                _ => {
+                    return refuse(
+                        "a list of networks such as `[\"10.0.0.0/8\", \"192.0.2.7\"]`, none of which is everybody",
+                    );
+                }
+            },
             Port(field) => *field(config) = number(value, 0, u16::MAX.into())? as u16,
             Size(least, field) => *field(config) = number(value, least.into(), u32::MAX.into())? as usize,
             Count(field) => *field(config) = number(value, 1, u32::MAX.into())? as u32,
@@ -219,10 +250,15 @@ impl Key {
     /// each; nothing is changed.
     pub(super) fn get(&self, config: &mut HostConfig) -> Value {
         let path = |path: &PathBuf| Value::from(path.display().to_string());
+        fn shown(value: &impl ToString) -> Value {
+            Value::from(value.to_string())
+        }
         match self.field {
             Path(field) | PathOrEmpty(field) => path(field(config)),
             Paths(field) => Value::Array(field(config).iter().map(path).collect()),
             Hosts(field) => Value::Array(field(config).iter().map(|host| host.as_str().into()).collect()),
+            Addresses(field) => Value::Array(field(config).iter().map(shown).collect()),
+            Networks(field) => Value::Array(field(config).iter().map(shown).collect()),
             Port(field) => Value::from(i64::from(*field(config))),
             Size(_, field) => Value::from(*field(config) as i64),
             Count(field) => Value::from(i64::from(*field(config))),
@@ -265,7 +301,8 @@ impl Key {
                 Ok(port) => Ok(Value::from(i64::from(port))),
                 Err(_) => Err(number_wanted(0, u16::MAX.into(), text)),
             },
-            Hosts(_) | Size(..) | Count(_) | Milliseconds(..) | Owners(_) | Order(_) => {
+            Hosts(_) | Addresses(_) | Networks(_) | Size(..) | Count(_) | Milliseconds(..) | Owners(_)
+            | Order(_) => {
                 unreachable!("`{}` has no environment variable", self.name)
             }
         }
@@ -277,6 +314,13 @@ fn is_host(text: &str) -> bool {
     let is_name =
         text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
     !text.is_empty() && text.len() <= 253 && (is_name || text.parse::<std::net::Ipv6Addr>().is_ok())
+}
+
+/// A network, or an address as a network of one. Everybody is no network: whoever is believed could say
+/// anything of anybody.
+fn network(text: &str) -> Option<IpNet> {
+    let network = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))?;
+    (network.prefix_len() > 0).then(|| network.trunc())
 }
 
 /// A year: a longer wait is a mistake in the units.
@@ -446,6 +490,18 @@ mod tests {
             }
         }
         assert!(KEYS.iter().all(|key| key.why.ends_with('.') && !key.why.contains('\n')));
+    }
+
+    #[test]
+    fn a_network_is_one_address_or_many_but_never_all() {
+        let read = |text| network(text).map(|network| network.to_string());
+        assert_eq!(read("10.1.2.3/8").as_deref(), Some("10.0.0.0/8"));
+        assert_eq!(read("192.0.2.7").as_deref(), Some("192.0.2.7/32"));
+        assert_eq!(read("fd00::/8").as_deref(), Some("fd00::/8"));
+        assert_eq!(read("::1").as_deref(), Some("::1/128"));
+        for wrong in ["0.0.0.0/0", "::/0", "10.0.0.0/33", "10.0.0", "proxy", "", "10.0.0.1:80"] {
+            assert_eq!(network(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

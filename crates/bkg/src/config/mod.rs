@@ -10,6 +10,7 @@ pub mod entry;
 pub mod host;
 mod keys;
 mod layers;
+mod listen;
 pub mod patch;
 pub mod secrets;
 
@@ -22,3 +23,4 @@ pub use host::{
     ConfigError, EffectiveValue, HostConfig, HttpLimits, Loaded, LogFormat, LogKeys, Origin, Overrides,
     QueueLimits, SupervisorTimes, Surroundings,
 };
+pub use listen::{Exposure, TlsKeys};

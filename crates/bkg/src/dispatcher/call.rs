@@ -176,9 +176,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::config::{Layers, PluginEntry};
     use crate::registry::{NewInstance, Registration};
 
     fn instance() -> Arc<Instance> {
+        let named = json!({ "name": "p" }).as_object().unwrap().clone();
+        let layers = Layers::default().with_saved(0, named);
         let register = json!({ "plugin": "p", "port": "internal", "capabilities": ["a.b"] });
         Arc::new(Instance::new(NewInstance {
             id: InstanceId::new(),
@@ -186,6 +189,7 @@ mod tests {
             contract: Contract::Extended,
             verified: true,
             registration: Registration::new(serde_json::from_value(register).unwrap()),
+            entry: Arc::new(PluginEntry::of(layers, 0).unwrap()),
             most_in_flight: 1,
             most_unsent_bytes: 1,
             capacity: Arc::default(),

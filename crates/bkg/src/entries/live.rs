@@ -103,7 +103,13 @@ impl Editing<'_> {
         let settings_only = instances.iter().all(|instance| !instance.entry().must_restart_for(&next));
         let takes_settings = instances.iter().all(|instance| instance.takes_hot_config());
         let same_settings = instances.iter().all(|instance| instance.entry().settings == next.settings);
-        let is_hot = settings_only && (same_settings || takes_settings);
+        // Where no instance is there to be asked, what a process must learn takes a start.
+        let reaches_all = if instances.is_empty() {
+            current.settings == next.settings && !current.must_restart_for(&next)
+        } else {
+            same_settings || takes_settings
+        };
+        let is_hot = settings_only && reaches_all;
 
         let pushed = match apply {
             Apply::Now if is_hot && !same_settings => {

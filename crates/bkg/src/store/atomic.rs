@@ -47,6 +47,16 @@ pub(super) fn remove_durably(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Renames a file so that it has its new name, and no other, after any crash of the machine. What has
+/// that name is replaced.
+///
+/// # Errors
+/// The disk's.
+pub(super) fn move_durably(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)?;
+    File::open(parent(to)?)?.sync_all()
+}
+
 /// Writes a file so that other processes see the old content or the new one, never a part, even if
 /// this process is killed meanwhile. A power cut may lose it.
 ///

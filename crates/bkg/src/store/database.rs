@@ -10,6 +10,7 @@ use bkg_sqlite::rusqlite::Connection;
 use bkg_sqlite::{Database, DatabaseError, Definition, Presence};
 
 use super::audit::{self, Audit, AuditKey};
+use super::mirror::Mirror;
 use super::revisions::Revisions;
 use super::settings::{self, Settings};
 use super::usage::Usage;
@@ -29,6 +30,8 @@ pub struct Store {
     pub revisions: Revisions,
     /// What seals the secrets among it.
     pub vault: Vault,
+    /// What is in effect, for people to read.
+    pub mirror: Mirror,
     database: Database,
 }
 
@@ -53,6 +56,7 @@ impl Store {
                 settings: Settings::new(database.clone(), key.clone()),
                 revisions: Revisions::new(database.clone(), key),
                 vault,
+                mirror: Mirror::new(data_dir, database.clone()),
                 database,
             }),
             Err(error) => {
@@ -366,5 +370,75 @@ pub(crate) mod tests {
         host.store.close().unwrap();
         let written = host.wait(host.store.audit.note(action("key k_1"), Outcome::Done));
         assert!(matches!(written, Err(StoreError::Database(DatabaseError::Closed))), "{written:?}");
+    }
+
+    /// A directory as the first version of the database left it, with `count` entries in its audit log.
+    fn of_version_1(count: usize) -> Arc<tempfile::TempDir> {
+        let directory = Arc::new(tempfile::tempdir().unwrap());
+        let first = Definition { migrations: &DEFINITION.migrations[..1], ..DEFINITION };
+        let database = Database::open(&path(directory.path()), &first, Presence::MayBeNew).unwrap();
+        let key = AuditKey::random();
+        let kept = key.clone();
+        database
+            .write_blocking(move |connection| {
+                audit::begin(connection, &kept)?;
+                for number in 1..=count {
+                    audit::record(connection, &kept, &action(&format!("key k_{number}")), Outcome::Done)?;
+                }
+                connection.execute_batch(
+                    "INSERT INTO settings VALUES ('auth_initialised', 'true');
+                     INSERT INTO usage (at, request_id, user, capability, total_ms, streamed, outcome, status)
+                       VALUES (1, 'r_1', 'ada', 'llm.chat', 1, 0, 'ok', 200);",
+                )?;
+                Ok::<_, StoreError>(())
+            })
+            .unwrap();
+        key.save(directory.path()).unwrap();
+        database.close().unwrap();
+        directory
+    }
+
+    #[test]
+    fn a_database_of_the_first_version_keeps_its_rows_and_a_backup() {
+        let directory = of_version_1(3);
+        let host = TestStore::open(&directory).unwrap();
+        assert!(host.wait(host.store.settings.is_auth_initialised()).unwrap());
+        let all = super::super::UsageFilter { before: None, limit: 10, request_id: None, key_id: None };
+        assert_eq!(host.wait(host.store.usage.page(all)).unwrap()[0].request_id, "r_1");
+        assert!(host.wait(host.store.revisions.all_current()).unwrap().is_empty());
+        host.note(1);
+        host.close();
+        let verification = AuditFile::open(directory.path()).unwrap().verify().unwrap();
+        assert_eq!((verification.entries, verification.findings), (4, vec![]));
+
+        // The copy is of the first version, and opens again, with the keys of now.
+        let backup = directory.path().join("bkg.db.v1.bak");
+        fs::copy(&backup, path(directory.path())).unwrap();
+        fs::remove_file(directory.path().join("bkg.db.seal")).unwrap();
+        let version = |path: &Path| -> i64 {
+            let connection = Connection::open(path).unwrap();
+            connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap()
+        };
+        assert_eq!(version(&path(directory.path())), 1);
+        TestStore::open(&directory).unwrap().close();
+        assert_eq!(version(&path(directory.path())), 2);
+    }
+
+    #[test]
+    fn a_migrated_database_is_like_a_new_one() {
+        let schema = |directory: &tempfile::TempDir| -> Vec<(String, String)> {
+            let connection = Connection::open(path(directory.path())).unwrap();
+            let mut select = connection
+                .prepare("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name")
+                .unwrap();
+            select
+                .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+                .unwrap()
+                .map(Result::unwrap)
+                .collect()
+        };
+        let directory = of_version_1(0);
+        TestStore::open(&directory).unwrap().close();
+        assert_eq!(schema(&directory), schema(&TestStore::new().close()));
     }
 }

@@ -10,6 +10,7 @@ mod audit;
 mod database;
 mod initial_password;
 pub mod ledger;
+mod mirror;
 mod ports;
 mod revisions;
 mod root_key;
@@ -35,6 +36,7 @@ pub use database::Store;
 #[cfg(test)]
 pub(crate) use database::tests::tamper;
 pub use ledger::{Ledger, LedgerContents, LedgerEntry, LedgeredProcess, UnreadableEntry};
+pub use mirror::{Mirror, MirrorState};
 pub use ports::Ports;
 pub use revisions::{Revision, Revisions, Saved};
 pub use root_key::RootKey;
@@ -143,6 +145,16 @@ pub enum StoreError {
         /// The id that was given.
         id: Uuid,
     },
+    /// The mirror of the entries holds what the host did not write.
+    #[error(
+        "`{}` was edited by hand and is not overwritten: import the edit, or discard it, which keeps it in a file \
+         beside it",
+        path.display()
+    )]
+    MirrorEdited {
+        /// The mirror.
+        path: PathBuf,
+    },
     /// The disk has no room; the change was not made.
     #[error(
         "the disk of the data directory is full, and nothing was changed: free some space and try again"
@@ -193,6 +205,7 @@ impl StoreError {
             ),
             Self::Locked { .. }
             | Self::NoSuchIntent { .. }
+            | Self::MirrorEdited { .. }
             | Self::Full
             | Self::Database(_)
             | Self::Disk { .. } => false,

@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use bkg_protocol::PluginName;
@@ -25,6 +26,9 @@ pub struct Ports {
     pub api: u16,
     /// The port of the shared bus.
     pub bus: u16,
+    /// Where HTTP is spoken besides loopback; left out where it is nowhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listen: Vec<SocketAddr>,
     /// The port that each plugin says it listens on itself, in catalogue order.
     pub plugins: IndexMap<PluginName, Option<u16>>,
     /// When the host started.
@@ -38,6 +42,7 @@ impl Ports {
             pid: std::process::id(),
             api: 0,
             bus: 0,
+            listen: Vec::new(),
             plugins: IndexMap::new(),
             started_at: Timestamp::now(),
         }
@@ -92,6 +97,7 @@ mod tests {
             pid: 7,
             api: 43119,
             bus: 43121,
+            listen: Vec::new(),
             plugins: IndexMap::from([("b".parse().unwrap(), None), ("a".parse().unwrap(), Some(8080))]),
             started_at: "2026-01-02T03:04:05Z".parse().unwrap(),
         };
@@ -102,6 +108,12 @@ mod tests {
             "{\"pid\":7,\"api\":43119,\"bus\":43121,\"plugins\":{\"b\":null,\"a\":8080},\
              \"startedAt\":\"2026-01-02T03:04:05Z\"}\n"
         );
+        assert_eq!(Ports::read(directory.path()).unwrap(), Some(ports.clone()));
+        let listen = vec!["0.0.0.0:443".parse().unwrap()];
+        let ports = Ports { listen, ..ports };
+        ports.write(directory.path()).unwrap();
+        let text = fs::read_to_string(directory.path().join("ports.json")).unwrap();
+        assert!(text.contains(r#""bus":43121,"listen":["0.0.0.0:443"],"plugins""#), "{text}");
         assert_eq!(Ports::read(directory.path()).unwrap(), Some(ports));
         remove(directory.path()).unwrap();
         assert_eq!(Ports::read(directory.path()).unwrap(), None);

@@ -206,7 +206,7 @@ fn insert(connection: &Connection, revision: &Revision) -> rusqlite::Result<()> 
     Ok(())
 }
 
-/// Whether any overlay that is kept holds a sealed value.
+/// Whether any overlay that is kept holds a sealed value, which is `{"$sealed": "v1.…"}` in its place.
 pub(super) fn have_secrets(connection: &Connection) -> rusqlite::Result<bool> {
     // An overlay that has it inside of a text counts too: to err on this side loses nothing.
     connection.prepare("SELECT 1 FROM revisions WHERE instr(overlay, '$sealed') > 0")?.exists([])

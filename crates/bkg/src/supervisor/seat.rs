@@ -11,7 +11,9 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bkg_protocol::host::Contract;
 use bkg_protocol::message::LogLevel;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::process::Child;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
@@ -26,7 +28,7 @@ use super::prepare::Milestone;
 use super::processes::stop_launch;
 use super::spawn::{LaunchCommand, LaunchLimits, Launched, base_environment};
 use super::{Plugin, Wanted, output};
-use crate::config::{PluginEntry, RestartPolicy};
+use crate::config::RestartPolicy;
 use crate::logs::LogStream;
 use crate::registry::process_table::LaunchProcess;
 use crate::registry::{
@@ -418,7 +420,7 @@ impl Seat {
             .send(private)
             .await
             .map_err(|_| NotStarted("the host is stopping".to_owned()))?;
-        write_runtime_config(&runtime_config, &record.entry).await?;
+        write_runtime_config(&runtime_config, Value::Object(record.entry.whole())).await?;
         let args = record.entry.args.iter().map(OsString::from).collect();
         let memory = MemoryWatch::start();
         let launched = self.spawn_process(&launch, program, args, record, environment).await;
@@ -611,11 +613,24 @@ impl Seat {
         self.say(State::Running, None);
         running.registered_at.get_or_insert_with(Instant::now);
         running.place = None;
+        self.take_back_secrets(running).await;
         let Some(milestone) = running.milestone.take() else { return };
         let noted = tokio::task::spawn_blocking(move || milestone.reach()).await;
         // Losing this only means that the next start is given the long limit once more.
         if let Err(error) = noted.map_err(std::io::Error::other).flatten() {
             warn!(plugin = %self.plugin.name, %error, "the digest of a folder could not be kept");
+        }
+    }
+
+    /// Takes the secrets out of the runtime file of a plugin that was given them with `registered`.
+    async fn take_back_secrets(&self, running: &Running) {
+        let is_told = running.session.as_ref().is_some_and(|session| session.contract == Contract::Extended);
+        let entry = &running.launch.entry;
+        if !is_told || entry.secret_places(None).is_empty() {
+            return;
+        }
+        if let Err(NotStarted(reason)) = write_runtime_config(&running.runtime_config, entry.shown(None)).await {
+            warn!(plugin = %self.plugin.name, reason, "secrets stay in a runtime configuration");
         }
     }
 
@@ -737,10 +752,10 @@ fn cache_dir(cache: &Path, record: &PluginRecord) -> PathBuf {
 }
 
 /// The whole effective entry, for the plugin's eyes only.
-async fn write_runtime_config(path: &Path, entry: &Arc<PluginEntry>) -> Result<(), NotStarted> {
-    let (path, entry) = (path.to_owned(), Arc::clone(entry));
+async fn write_runtime_config(path: &Path, entry: Value) -> Result<(), NotStarted> {
+    let path = path.to_owned();
     let write = move || {
-        let text = serde_json::to_vec_pretty(&*entry).map_err(std::io::Error::other)?;
+        let text = serde_json::to_vec_pretty(&entry).map_err(std::io::Error::other)?;
         // No process outlives a power cut, so its configuration need not.
         replace(&path, &text, 0o600)
     };

@@ -4,6 +4,7 @@
 //! invariants: a cookie alone changes nothing unless the page that sent it is our own; and nobody
 //! reaches anything under a name that is not ours, unless a valid key comes with the request.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bkg_protocol::ErrorCode;
@@ -12,20 +13,28 @@ use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, Method};
 
+use super::proxy::{ForwardedHost, Scheme};
 use super::routes::Access;
 use crate::auth::{AuthError, Authenticator, Caller};
 use crate::error::Problem;
 
-/// The cookie that carries a login.
-pub const SESSION_COOKIE: &str = "bkg_session";
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The door of the HTTP surface.
 #[derive(Debug)]
 pub struct Guard {
     authenticator: Arc<Authenticator>,
-    /// Names besides those of this machine under which browsers may come, in lower case.
-    allowed_hosts: Vec<String>,
+    /// Names besides those of this machine under which browsers may come, as [`plain_name`] has them.
+    names: Vec<String>,
+}
+
+/// The name of the cookie that carries a login. Over TLS it is one that browsers take from nobody but
+/// this very host over TLS: no neighbouring name, and nobody on the way, can plant it.
+pub fn session_cookie(scheme: Scheme) -> &'static str {
+    match scheme {
+        Scheme::Http => "bkg_session",
+        Scheme::Https => "__Host-bkg_session",
+    }
 }
 
 /// How a request says who it is from.
@@ -38,9 +47,8 @@ enum Presented<'a> {
 
 impl Guard {
     /// A door that knows these names besides those of this machine.
-    pub fn new(authenticator: Arc<Authenticator>, allowed_hosts: &[String]) -> Self {
-        let allowed_hosts = allowed_hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
-        Self { authenticator, allowed_hosts }
+    pub fn new(authenticator: Arc<Authenticator>, names: &[String]) -> Self {
+        Self { authenticator, names: names.iter().map(|name| plain_name(name)).collect() }
     }
 
     /// Lets a request in, or says why not.
@@ -89,22 +97,37 @@ impl Guard {
     }
 
     /// Whether the request came under one of our names. A page of another site can make a browser
-    /// reach us under its own name (DNS rebinding), but not under ours.
+    /// reach us under its own name (DNS rebinding), but not under ours. Where a trusted proxy says
+    /// which host it was asked for, that counts as well as the `Host` and not instead of it: some
+    /// proxies pass on what such a page wrote into the header.
     fn check_host(&self, parts: &Parts) -> Result<(), Problem> {
-        let host = host_of(parts);
-        let is_ours = host.as_ref().is_some_and(|host| {
-            let name = host.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
-            matches!(name.as_str(), "localhost" | "127.0.0.1" | "::1") || self.allowed_hosts.contains(&name)
-        });
-        if is_ours {
-            return Ok(());
+        let forwarded = parts.extensions.get::<ForwardedHost>().map(|host| host.0.clone());
+        for host in [Some(host_of(parts)), forwarded].into_iter().flatten() {
+            if host.as_ref().is_some_and(|host| self.is_ours(host)) {
+                continue;
+            }
+            let named = host.as_ref().map_or("no host", Authority::as_str);
+            let message = format!(
+                "this daemon is not known as `{}`: use `localhost`, send a key, or add the name to `api.allowed_hosts`",
+                named.escape_debug()
+            );
+            return Err(Problem::new(ErrorCode::MisdirectedRequest, message));
         }
-        let named = host.as_ref().map_or("no host", Authority::as_str);
-        let message = format!(
-            "this daemon is not known as `{}`: use `localhost`, send a key, or add the name to `api.allowed_hosts`",
-            named.escape_debug()
-        );
-        Err(Problem::new(ErrorCode::MisdirectedRequest, message))
+        Ok(())
+    }
+
+    fn is_ours(&self, host: &Authority) -> bool {
+        let name = plain_name(host.host());
+        matches!(name.as_str(), "localhost" | "127.0.0.1" | "::1") || self.names.contains(&name)
+    }
+}
+
+/// A name in lower case, an address in its shortest form and without brackets.
+fn plain_name(host: &str) -> String {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    match bare.parse::<IpAddr>() {
+        Ok(address) => address.to_string(),
+        Err(_) => bare.to_ascii_lowercase(),
     }
 }
 
@@ -139,7 +162,8 @@ fn presented(parts: &Parts) -> Result<Presented<'_>, Problem> {
     if takes_no_cookie(parts.uri.path()) {
         return Ok(Presented::Nothing);
     }
-    Ok(cookie(&parts.headers, SESSION_COOKIE).map_or(Presented::Nothing, Presented::Cookie))
+    let name = session_cookie(Scheme::of(parts));
+    Ok(cookie(&parts.headers, name).map_or(Presented::Nothing, Presented::Cookie))
 }
 
 /// Where applications come with keys, a browser's cookie opens nothing.
@@ -184,9 +208,7 @@ fn check_same_origin(parts: &Parts, no_word: NoWord) -> Result<(), Problem> {
     let is_own = if parts.headers.contains_key(FETCH_SITE) {
         only(&parts.headers, &FETCH_SITE) == Some("same-origin")
     } else if parts.headers.contains_key(ORIGIN) {
-        let origin = only(&parts.headers, &ORIGIN).and_then(|origin| origin.split_once("://"));
-        let host = host_of(parts);
-        origin.zip(host).is_some_and(|((_, origin), host)| origin.eq_ignore_ascii_case(host.as_str()))
+        only(&parts.headers, &ORIGIN).is_some_and(|origin| is_our_origin(parts, origin))
     } else {
         no_word == NoWord::Passes
     };
@@ -195,6 +217,22 @@ fn check_same_origin(parts: &Parts, no_word: NoWord) -> Result<(), Problem> {
     }
     let message = "a browser sent this from a page that is not the control centre, or did not say from which: use the control centre, or send a key as `Authorization: Bearer <key>`";
     Err(Problem::new(ErrorCode::Forbidden, message))
+}
+
+/// Whether an origin is the scheme, the host and the port under which the request itself came.
+fn is_our_origin(parts: &Parts, origin: &str) -> bool {
+    let forwarded = parts.extensions.get::<ForwardedHost>().map(|host| host.0.clone());
+    let scheme = Scheme::of(parts);
+    let Some((its_scheme, its_host)) = origin.split_once("://") else { return false };
+    let (Ok(its_host), Some(host)) = (its_host.parse(), forwarded.unwrap_or_else(|| host_of(parts))) else {
+        return false;
+    };
+    // Browsers leave the default port out, but not every proxy does.
+    let port = |host: &Authority| host.port_u16().unwrap_or_else(|| scheme.default_port());
+    let is_same_host = |its_host: Authority| {
+        its_host.host().eq_ignore_ascii_case(host.host()) && port(&its_host) == port(&host)
+    };
+    its_scheme == scheme.as_str() && is_same_host(its_host)
 }
 
 #[cfg(test)]
@@ -239,6 +277,67 @@ mod tests {
         assert_eq!(kind("/admin/plugins", &[("cookie", "xbkg_session=a")]), "nothing");
         let two = [("authorization", "Bearer k"), ("authorization", "Bearer l")];
         assert_eq!(kind("/admin/plugins", &two), "refused");
+    }
+
+    /// The same request, as it comes over TLS.
+    fn over_tls(mut parts: Parts) -> Parts {
+        parts.extensions.insert(Scheme::Https);
+        parts
+    }
+
+    #[test]
+    fn over_tls_a_login_is_in_the_cookie_that_nobody_else_can_set() {
+        let kind = |parts: Parts| match presented(&parts) {
+            Ok(Presented::Cookie(key)) => key.to_owned(),
+            _ => "nothing".to_owned(),
+        };
+        let both = [("cookie", "bkg_session=plain; __Host-bkg_session=prefixed")];
+        assert_eq!(kind(parts("GET", "/admin/plugins", &both)), "plain");
+        assert_eq!(kind(over_tls(parts("GET", "/admin/plugins", &both))), "prefixed");
+        let plain = [("cookie", "bkg_session=plain")];
+        assert_eq!(kind(over_tls(parts("GET", "/admin/plugins", &plain))), "nothing");
+        let prefixed = [("cookie", "__Host-bkg_session=prefixed")];
+        assert_eq!(kind(parts("GET", "/admin/plugins", &prefixed)), "nothing");
+    }
+
+    #[test]
+    fn an_origin_is_scheme_and_host_and_port() {
+        let http = |host| parts("POST", "/x", &[("host", host)]);
+        for (parts, origin, expected) in [
+            (http("localhost:43119"), "http://localhost:43119", true),
+            (http("localhost:43119"), "https://localhost:43119", false),
+            (http("localhost"), "http://localhost:80", true),
+            (http("localhost:80"), "http://LOCALHOST", true),
+            (http("localhost:443"), "http://localhost", false),
+            (http("[::1]:43119"), "http://[::1]:43119", true),
+            (over_tls(http("bkg.example.org")), "https://bkg.example.org", true),
+            (over_tls(http("bkg.example.org:443")), "https://bkg.example.org", true),
+            (over_tls(http("bkg.example.org")), "http://bkg.example.org", false),
+            (over_tls(http("bkg.example.org:80")), "https://bkg.example.org", false),
+            (over_tls(http("bkg.example.org")), "https://bkg.example.org:8443", false),
+            (http("localhost"), "null", false),
+            (http("localhost"), "http://", false),
+        ] {
+            assert_eq!(is_our_origin(&parts, origin), expected, "{:?} {origin}", parts.headers);
+        }
+        let mut forwarded = over_tls(http("127.0.0.1:43119"));
+        forwarded.extensions.insert(ForwardedHost("bkg.example.org".parse().ok()));
+        assert!(is_our_origin(&forwarded, "https://bkg.example.org"));
+        assert!(!is_our_origin(&forwarded, "https://127.0.0.1:43119"));
+        forwarded.extensions.insert(ForwardedHost(None));
+        assert!(!is_our_origin(&forwarded, "https://127.0.0.1:43119"));
+    }
+
+    #[test]
+    fn names_are_compared_without_regard_to_how_they_are_written() {
+        for (written, plain) in [
+            ("BKG.Example.org", "bkg.example.org"),
+            ("[0:0:0:0:0:0:0:1]", "::1"),
+            ("FD00::0001", "fd00::1"),
+            ("10.0.0.1", "10.0.0.1"),
+        ] {
+            assert_eq!(plain_name(written), plain);
+        }
     }
 
     #[test]

@@ -8,16 +8,20 @@ mod events;
 mod guard;
 mod meter;
 mod operation;
+mod proxy;
 mod routes;
 mod server;
+mod tls;
 
 pub(crate) use body::members;
 pub use events::{KEEP_ALIVE, KEEP_ALIVE_AFTER, event_headers};
-pub use guard::{Guard, SESSION_COOKIE, cookie};
+pub use guard::{Guard, cookie, session_cookie};
 pub use meter::{Meter, Metering};
 pub use operation::{
     Answer, Content, EVENT_STREAM, Endpoint, FROM_PLUGINS, Operation, Parameter, Place, RequestBody, Tag,
     Type, Unsummarised, path_names,
 };
+pub use proxy::{Scheme, TrustedProxies};
 pub use routes::{Access, Call, Peer, RequestId, Routes};
-pub use server::Server;
+pub use server::{Entrance, Listener, Server};
+pub use tls::{Tls, TlsError};

@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -18,9 +19,10 @@ use http::{HeaderName, HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
@@ -28,7 +30,9 @@ use tracing::{error, warn};
 use uuid::Uuid;
 
 use super::body::{discard, returning};
-use super::routes::{Peer, RequestId, dialect_of};
+use super::proxy::{Scheme, TrustedProxies};
+use super::routes::{RequestId, dialect_of};
+use super::tls::Tls;
 use crate::config::HttpLimits;
 use crate::error::{Dialect, Problem};
 
@@ -40,11 +44,32 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How many headers hyper takes unless it is told otherwise.
 const DEFAULT_HEADER_COUNT: usize = 100;
 
+/// A listener that the caller bound, and who comes in through it.
+#[derive(Debug)]
+pub struct Listener {
+    /// The socket.
+    pub socket: TcpListener,
+    /// Who comes in, and how.
+    pub entrance: Entrance,
+}
+
+/// Who comes in through a listener, and how.
+#[derive(Debug, Clone)]
+pub enum Entrance {
+    /// This machine, in plain text.
+    ThisMachine,
+    /// Trusted proxies in plain text; whoever else connects is closed without a word.
+    Proxies,
+    /// Everybody, over TLS.
+    Tls(Tls),
+}
+
 /// Serves a router on listeners that the caller bound.
 #[derive(Debug, Clone)]
 pub struct Server {
     router: Router,
     limits: HttpLimits,
+    proxies: TrustedProxies,
     /// How long open requests may go on after the stop.
     drain: Duration,
 }
@@ -52,17 +77,27 @@ pub struct Server {
 impl Server {
     /// A server that keeps these limits; at its end, open requests have `drain` to finish.
     pub fn new(router: Router, limits: HttpLimits, drain: Duration) -> Self {
-        Self { router, limits, drain }
+        Self { router, limits, proxies: TrustedProxies::new(&[]), drain }
+    }
+
+    /// The same, believing these proxies about where requests come from.
+    #[must_use]
+    pub fn behind(self, proxies: TrustedProxies) -> Self {
+        Self { proxies, ..self }
     }
 
     /// Accepts until `stop` fires, and returns when the last request has ended or is abandoned.
-    pub async fn run(self, listeners: Vec<TcpListener>, stop: CancellationToken) {
-        let places = Arc::new(Semaphore::new(self.limits.connections));
+    pub async fn run(self, listeners: Vec<Listener>, stop: CancellationToken) {
+        // Whoever fills the places of other machines does not keep the operator of this one out.
+        let here = Arc::new(Semaphore::new(self.limits.connections));
+        let elsewhere = Arc::new(Semaphore::new(self.limits.connections));
         let connections = TaskTracker::new();
         let loops = TaskTracker::new();
         for listener in listeners {
+            let is_here = matches!(listener.entrance, Entrance::ThisMachine);
+            let places = if is_here { &here } else { &elsewhere };
             let accepting =
-                self.clone().accept(listener, Arc::clone(&places), connections.clone(), stop.clone());
+                self.clone().accept(listener, Arc::clone(places), connections.clone(), stop.clone());
             loops.spawn(accepting);
         }
         loops.close();
@@ -73,11 +108,12 @@ impl Server {
 
     async fn accept(
         self,
-        listener: TcpListener,
+        Listener { socket: listener, entrance }: Listener,
         places: Arc<Semaphore>,
         connections: TaskTracker,
         stop: CancellationToken,
     ) {
+        let turned_away = AtomicBool::new(false);
         loop {
             let place = tokio::select! {
                 () = stop.cancelled() => return,
@@ -88,8 +124,20 @@ impl Server {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
+                Ok((_, peer)) if !self.lets_in(&entrance, peer.ip()) => {
+                    // Once: whoever scans the port would fill the log.
+                    if !turned_away.swap(true, Ordering::Relaxed) {
+                        warn!(%peer, "somebody who is not in `api.trusted_proxies` was turned away; others will be without a word");
+                    }
+                }
                 Ok((socket, peer)) => {
-                    let serving = self.clone().serve(socket, peer.ip(), connections.clone(), stop.clone());
+                    let serving = self.clone().serve(
+                        entrance.clone(),
+                        socket,
+                        peer.ip(),
+                        connections.clone(),
+                        stop.clone(),
+                    );
                     connections.spawn(async move {
                         serving.await;
                         drop(place);
@@ -103,24 +151,74 @@ impl Server {
         }
     }
 
-    async fn serve(self, socket: TcpStream, peer: IpAddr, tasks: TaskTracker, stop: CancellationToken) {
+    fn lets_in(&self, entrance: &Entrance, peer: IpAddr) -> bool {
+        match entrance {
+            Entrance::ThisMachine | Entrance::Tls(_) => true,
+            Entrance::Proxies => self.proxies.trusts(peer),
+        }
+    }
+
+    async fn serve(
+        self,
+        entrance: Entrance,
+        socket: TcpStream,
+        peer: IpAddr,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) {
         if socket.set_nodelay(true).is_err() {
             return;
         }
         // A client that sends nothing at all is not even given a buffer.
+        let deadline = Instant::now() + self.limits.first_byte_timeout;
         let first_byte = tokio::select! {
             () = stop.cancelled() => return,
-            first_byte = timeout(self.limits.first_byte_timeout, socket.readable()) => first_byte,
+            first_byte = timeout_at(deadline, socket.readable()) => first_byte,
         };
         if !matches!(first_byte, Ok(Ok(()))) {
             return;
         }
-        let router = self.router;
+        let Entrance::Tls(tls) = entrance else {
+            return self.speak(socket, peer, None, tasks, stop).await;
+        };
+        // In a box, so that connections without TLS do not carry the room for it.
+        let serving = Box::pin(async move {
+            let shaken = tokio::select! {
+                () = stop.cancelled() => return,
+                shaken = timeout_at(deadline, tls.accept(socket)) => shaken,
+            };
+            if let Ok(Some(stream)) = shaken {
+                self.speak(stream, peer, Some(tls), tasks, stop).await;
+            }
+        });
+        serving.await;
+    }
+
+    /// Speaks HTTP over a stream; `tls` is what the stream is made of, if it is.
+    async fn speak<S>(
+        self,
+        stream: S,
+        peer: IpAddr,
+        tls: Option<Tls>,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (router, proxies) = (self.router, self.proxies);
+        let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
+        let strict_transport = tls.and_then(|tls| tls.strict_transport);
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(Peer(peer));
+            let mut notes = std::mem::take(request.extensions_mut());
+            proxies.note(peer, scheme, request.headers(), &mut notes);
+            *request.extensions_mut() = notes;
             let (router, tasks) = (router.clone(), tasks.clone());
+            let strict_transport = strict_transport.clone();
             async move {
-                let (response, unread) = answer(router, request).await;
+                let (mut response, unread) = answer(router, request).await;
+                if let Some(value) = strict_transport {
+                    response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, value);
+                }
                 if let Some(body) = unread {
                     // Beside the answer: a client that looks up sees it before it has sent all.
                     tasks.spawn(discard(body));
@@ -137,7 +235,7 @@ impl Server {
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.header_read_timeout)
             .max_buf_size(self.limits.header_bytes.max(8 << 10))
-            .serve_connection(TokioIo::new(socket), service);
+            .serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
         // A client that breaks its connection is nothing to report.
         tokio::select! {
@@ -195,8 +293,38 @@ where
 mod tests {
     use axum::routing::get;
     use http_body_util::BodyExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+
+    /// What somebody on this machine hears who asks at an entrance for proxies.
+    async fn answer_for_proxies(trusted: &str) -> String {
+        let router = Router::new().route("/here", get(async || "welcome"));
+        let proxies = TrustedProxies::new(&[trusted.parse().unwrap()]);
+        let server = Server::new(router, HttpLimits::default(), Duration::ZERO).behind(proxies);
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let listeners = vec![Listener { socket, entrance: Entrance::Proxies }];
+        let running = tokio::spawn(server.run(listeners, stop.clone()));
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let request = b"GET /here HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+        let mut text = String::new();
+        // Who is turned away may find that out while writing or while reading.
+        if client.write_all(request).await.is_ok() {
+            let _ = client.read_to_string(&mut text).await;
+        }
+        stop.cancel();
+        running.await.unwrap();
+        text
+    }
+
+    #[tokio::test]
+    async fn where_proxies_come_nobody_else_hears_a_word() {
+        let welcome = answer_for_proxies("127.0.0.0/8").await;
+        assert!(welcome.ends_with("welcome"), "{welcome}");
+        assert_eq!(answer_for_proxies("10.0.0.0/8").await, "");
+    }
 
     #[tokio::test]
     async fn a_panic_is_an_answer_with_the_four_keys_and_a_request_id() {

@@ -381,9 +381,8 @@ async fn a_secret_reaches_its_plugin_and_nobody_else() {
     for (path, text) in seen {
         assert!(!text.contains("canary") && !text.contains("\"can\""), "{path} tells: {text}");
     }
-    let data = host.data_dir();
+    assert_eq!(files_with(&host.data_dir(), CANARY), Vec::<String>::new());
     host.stop().await;
-    assert_eq!(files_with(&data, CANARY), Vec::<String>::new());
 }
 
 #[tokio::test]

@@ -26,6 +26,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 pub struct Place {
     directory: TempDir,
     environment: Vec<(&'static str, String)>,
+    arguments: Vec<String>,
 }
 
 /// A daemon that is ready, or was.
@@ -40,12 +41,17 @@ impl Place {
     pub fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         copy_bundled("apikeys", &directory.path().join("plugins"), &json!({ "bcryptCost": 4 }));
-        Self { directory, environment: Vec::new() }
+        Self { directory, environment: Vec::new(), arguments: Vec::new() }
     }
 
     /// Daemons see this variable from now on.
     pub fn set(&mut self, name: &'static str, value: &str) {
         self.environment.push((name, value.to_owned()));
+    }
+
+    /// Daemons are started with these arguments as well from now on.
+    pub fn serve_with(&mut self, arguments: &[&str]) {
+        self.arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
     }
 
     pub fn data_dir(&self) -> PathBuf {
@@ -96,7 +102,7 @@ impl Place {
         let log = File::options().create(true).append(true).open(self.directory.path().join("log"));
         let mut command = self.command();
         command.args(["serve", "--api-port", "0", "--bus-port", "0", "--plugins-dir"]);
-        command.arg(self.directory.path().join("plugins"));
+        command.arg(self.directory.path().join("plugins")).args(&self.arguments);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.unwrap()).spawn().unwrap()
     }
 

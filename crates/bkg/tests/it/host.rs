@@ -21,6 +21,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -139,6 +140,7 @@ impl Builder {
             plugins_dirs: vec![self.plugins()],
             api_port: Some(0),
             bus_port: Some(0),
+            ..Overrides::default()
         };
         let cache = self.directory.path().join("cache");
         let environment = |name: &str| (name == "BKG_CACHE_DIR").then(|| cache.clone().into_os_string());
@@ -314,10 +316,13 @@ impl TestHost {
 }
 
 /// Sends a request over a connection that is there, and answers when the headers are.
-pub async fn open_on(
-    socket: TcpStream,
+pub async fn open_on<S>(
+    socket: S,
     request: Request<Full<Bytes>>,
-) -> hyper::Result<http::Response<Connected>> {
+) -> hyper::Result<http::Response<Connected>>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
     let connection = tokio::spawn(connection);
     let answered = timeout(PATIENCE, sender.send_request(request)).await.expect("an answer in time");

@@ -138,7 +138,7 @@ async fn a_host_refuses_a_damaged_database_and_says_what_to_do() {
 #[tokio::test]
 async fn a_host_refuses_to_go_on_without_its_keys() {
     let (place, key) = used().await;
-    for name in ["audit.key", "root.key"] {
+    for name in ["audit.key", "root.key", "secrets.key"] {
         let file = place.file(name);
         let content = fs::read(&file).unwrap();
         fs::write(&file, "").unwrap();
@@ -155,6 +155,27 @@ async fn a_host_refuses_to_go_on_without_its_keys() {
     assert!(said.contains("audit.key") && said.contains("backup") && !file.exists(), "{said}");
     fs::write(&file, content).unwrap();
     check_whole(&place, &key).await;
+}
+
+#[tokio::test]
+async fn another_key_for_the_secrets_is_refused_until_its_owner_gives_the_old_one_up() {
+    let (place, key) = used().await;
+    let file = place.file("secrets.key");
+    let content = fs::read(&file).unwrap();
+    let other: Vec<u8> = content.iter().rev().copied().collect();
+    // Backwards it may be no key: its last character holds four bits only.
+    let other = [&other[1..], b"A"].concat();
+    fs::write(&file, &other).unwrap();
+    let (status, said) = place.start_in_vain().await;
+    assert_eq!(status.code(), Some(6), "{said}");
+    assert!(said.contains("secrets.key") && said.contains("write `new` into the file"), "{said}");
+    assert_eq!(fs::read(&file).unwrap(), other, "what is refused stays as it is");
+    fs::write(&file, "new\n").unwrap();
+    check_whole(&place, &key).await;
+    let made = fs::read(&file).unwrap();
+    assert!(made.len() == content.len() && made != content && made != other);
+    let export = String::from_utf8(place.run(&["audit", "export"]).stdout).unwrap();
+    assert!(export.contains("secrets.give_up"), "{export}");
 }
 
 /// A command about the provider says all these words, as soon as it has written them.

@@ -16,6 +16,7 @@ mod daemon;
 mod durability;
 mod host;
 mod launches;
+mod listen;
 mod load;
 mod logins;
 mod losses;

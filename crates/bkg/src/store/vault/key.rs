@@ -51,7 +51,7 @@ impl SecretsKey {
     /// The disk's.
     pub(super) fn save(&self, data_dir: &Path) -> Result<(), StoreError> {
         let path = Self::path(data_dir);
-        let text = Zeroizing::new(URL_SAFE_NO_PAD.encode(&*self.0));
+        let text = Zeroizing::new(URL_SAFE_NO_PAD.encode(self.0.as_slice()));
         atomic::write_atomic(&path, text.as_bytes(), MODE).map_err(StoreError::disk("write", &path))
     }
 }
@@ -114,3 +114,65 @@ const KEY_BYTES: usize = 32;
 const GIVEN_UP: &[u8] = b"new";
 /// More than a key and its line end, so that a longer file is seen to be no key.
 const LONGEST_FILE: u64 = 256;
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn saved(directory: &tempfile::TempDir) -> (SecretsKey, PathBuf) {
+        let key = SecretsKey::random();
+        key.save(directory.path()).unwrap();
+        (key, SecretsKey::path(directory.path()))
+    }
+
+    #[test]
+    fn a_saved_key_is_read_again_by_its_owner_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(matches!(KeyFile::read_own(directory.path()).unwrap(), KeyFile::Absent));
+        let (key, path) = saved(&directory);
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode(), 0o600);
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, format!("{text}\r\n")).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        let KeyFile::Key(read) = KeyFile::read_own(directory.path()).unwrap() else {
+            panic!("it is a key")
+        };
+        assert_eq!(read.bytes(), key.bytes());
+        assert_eq!(mode(), 0o600);
+        assert_ne!(SecretsKey::random().bytes(), key.bytes());
+    }
+
+    #[test]
+    fn a_damaged_key_is_an_error_and_stays_as_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let (_, path) = saved(&directory);
+        let whole = fs::read(&path).unwrap();
+        let mut damaged: Vec<Vec<u8>> = (0..whole.len()).map(|length| whole[..length].to_vec()).collect();
+        damaged.push([whole.as_slice(), &[b'A'; 300]].concat());
+        damaged.extend([&b"\n"[..], b"\xff\xfe", b"NEW", b"new key"].map(<[u8]>::to_vec));
+        for content in damaged {
+            fs::write(&path, &content).unwrap();
+            let error = KeyFile::read_own(directory.path()).unwrap_err();
+            assert!(matches!(error, StoreError::SecretsKeyDamaged { .. }), "{error}");
+            assert!(error.is_about_damage() && error.to_string().contains("write `new`"), "{error}");
+            assert_eq!(fs::read(&path).unwrap(), content);
+        }
+    }
+
+    #[test]
+    fn the_word_new_gives_a_key_up() {
+        let directory = tempfile::tempdir().unwrap();
+        for text in ["new", "new\n", "new\r\n"] {
+            fs::write(SecretsKey::path(directory.path()), text).unwrap();
+            assert!(matches!(KeyFile::read_own(directory.path()).unwrap(), KeyFile::GivenUp), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_key_never_shows_itself() {
+        assert_eq!(format!("{:?}", SecretsKey::random()), "SecretsKey(***)");
+    }
+}

@@ -135,3 +135,96 @@ fn place(plugin: &PluginName, path: &str) -> Vec<u8> {
     let name = plugin.as_str().as_bytes();
     [b"bkg sealed value 1", &(name.len() as u64).to_le_bytes()[..], name, path.as_bytes()].concat()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn vault() -> Vault {
+        Vault::new(&SecretsKey::random())
+    }
+
+    fn plugin(name: &str) -> PluginName {
+        name.parse().unwrap()
+    }
+
+    const PATH: &str = "/settings/apiKey";
+
+    #[test]
+    fn what_was_sealed_opens_in_its_place() {
+        let vault = vault();
+        for value in [
+            json!("sk-ä€😀\0"),
+            json!(""),
+            Value::Null,
+            json!({ "z": [1.5, u64::MAX], "a": "x".repeat(100_000) }),
+        ] {
+            let sealed = vault.seal(&plugin("ping"), PATH, &value);
+            assert_eq!(vault.clone().open(&plugin("ping"), PATH, &sealed), Ok(value));
+            assert!(sealed.starts_with("v1."));
+        }
+        // What is in it shows neither as it is nor after decoding.
+        let sealed = vault.seal(&plugin("ping"), PATH, &json!("the plain secret"));
+        let bytes = URL_SAFE_NO_PAD.decode(&sealed[3..]).unwrap();
+        assert!(!bytes.windows(5).any(|part| part == b"plain"));
+        let twice = [(); 2].map(|()| vault.seal(&plugin("ping"), PATH, &json!("same")));
+        assert_ne!(twice[0], twice[1]);
+    }
+
+    #[test]
+    fn nothing_opens_for_another_plugin_or_at_another_place_or_with_another_key() {
+        let (vault, other) = (vault(), vault());
+        let sealed = vault.seal(&plugin("ping"), PATH, &json!("secret"));
+        let refused = |vault: &Vault, name: &str, path: &str| {
+            let error = vault.open(&plugin(name), path, &sealed).unwrap_err();
+            assert_eq!(error, VaultError::Refused { plugin: plugin(name), path: path.to_owned() });
+        };
+        refused(&vault, "echo", PATH);
+        refused(&vault, "ping2", PATH);
+        for path in ["", "/", "/settings", "/settings/apiKey/0", "/settings/apikey", "settings/apiKey"] {
+            refused(&vault, "ping", path);
+        }
+        refused(&other, "ping", PATH);
+        // Where the name ends and the path begins is part of the place.
+        let sealed = vault.seal(&plugin("ab"), "c", &json!("secret"));
+        vault.open(&plugin("a"), "bc", &sealed).unwrap_err();
+        // A proof is no secret, and a secret no proof.
+        assert!(vault.made(&vault.proof()) && !vault.made(&sealed) && !other.made(&vault.proof()));
+        vault.open(&plugin("ping"), PATH, &vault.proof()).unwrap_err();
+    }
+
+    #[test]
+    fn what_was_changed_anywhere_does_not_open() {
+        let vault = vault();
+        let sealed = vault.seal(&plugin("ping"), PATH, &json!("secret"));
+        let open = |text: &str| vault.open(&plugin("ping"), PATH, text);
+        for length in 0..sealed.len() {
+            open(&sealed[..length]).unwrap_err();
+        }
+        let bytes = URL_SAFE_NO_PAD.decode(&sealed[3..]).unwrap();
+        for bit in 0..bytes.len() * 8 {
+            let mut changed = bytes.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            let changed = format!("v1.{}", URL_SAFE_NO_PAD.encode(changed));
+            assert!(matches!(open(&changed), Err(VaultError::Refused { .. })), "{changed}");
+        }
+        let other_form = sealed.replace("v1.", "v2.");
+        for text in ["", "v1", "v1.", "secret", "v1.????", "v1.AAAA", &other_form, &format!("{sealed}=")] {
+            assert!(matches!(open(text), Err(VaultError::Form { .. })), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_error_names_the_place_and_the_next_step_and_not_the_secret() {
+        let sealed = vault().seal(&plugin("ping"), PATH, &json!("secret"));
+        let error = vault().open(&plugin("ping"), PATH, &sealed).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "the secret at `/settings/apiKey` of `ping` was sealed with another `secrets.key` or for another \
+             place, or was changed: set it again"
+        );
+        assert_eq!(format!("{:?} {:#?}", vault(), vault()), "Vault(***) Vault(***)");
+    }
+}
