@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 use super::Admin;
 use crate::config::patch::Change;
 use crate::entries::{
-    Applied, Apply, Edit, EntriesError, EntryView, Outcome, RevisionView, Right, WholeRevision,
+    Applied, Apply, Edit, EntriesError, EntryView, Imported, MirrorView, Outcome, RevisionView, Right, WholeRevision,
 };
 use crate::error::Problem;
 use crate::web::{Access, Call, Endpoint, Routes, Tag, members};
@@ -121,6 +121,17 @@ pub(super) fn routes(routes: Routes, admin: &Arc<Admin>) -> Routes {
         .path::<u64>("revision", "Its number.")
         .answers::<WholeRevision>(200, "The revision.")
         .errors(&[ErrorCode::NotFound]);
+    let mirror = Endpoint::get("/admin/mirror", READ)
+        .summary(tag, "Look at the mirror of entries")
+        .describe("`plugins.json` in the data directory shows the entries in effect. What somebody wrote into it by hand takes effect when it is imported.")
+        .answers::<MirrorView>(200, "What is there, and what an import would change.");
+    let import = Endpoint::post("/admin/mirror/import", MANAGE)
+        .summary(tag, "Import what was written into the mirror by hand")
+        .answers::<MirrorImport>(200, "What became of each plugin.")
+        .errors(&[ErrorCode::ReauthRequired, ErrorCode::InvalidConfig, ErrorCode::InsufficientStorage]);
+    let give_up = Endpoint::post("/admin/mirror/discard", MANAGE)
+        .summary(tag, "Move what was written into the mirror by hand aside")
+        .answers::<MirrorDiscard>(200, "Where it is now.");
     routes
         .add(plugin(entry), admin, read)
         .add(patch, admin, self::patch)
@@ -130,6 +141,27 @@ pub(super) fn routes(routes: Routes, admin: &Arc<Admin>) -> Routes {
         .add(plugin(diff), admin, self::diff)
         .add(plugin(revisions), admin, self::revisions)
         .add(revision, admin, self::revision)
+        .add(mirror, admin, self::mirror)
+        .add(import, admin, self::import)
+        .add(give_up, admin, self::give_up)
+}
+
+/// What became of an import.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct MirrorImport {
+    /// Plugin by plugin, those that were changed.
+    imported: Vec<Imported>,
+    /// Where what was written by hand is now.
+    kept: Option<String>,
+}
+
+/// What became of an edit that was given up.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct MirrorDiscard {
+    /// Where what was written by hand is now; absent if there was nothing.
+    kept: Option<String>,
 }
 
 /// When a change takes effect.
@@ -194,6 +226,27 @@ pub(super) async fn revision(admin: Arc<Admin>, call: Call, _: Body) -> Result<R
     Ok(axum::Json(revision).into_response())
 }
 
+pub(super) async fn mirror(admin: Arc<Admin>, _: Call, _: Body) -> Result<Response, Problem> {
+    Ok(axum::Json(admin.entries.mirror().await?).into_response())
+}
+
+pub(super) async fn import(admin: Arc<Admin>, call: Call, _: Body) -> Result<Response, Problem> {
+    let import = admin.entries.import().await?;
+    require(&call, import.right())?;
+    let action = |plugin: &str, changes: &[Change]| {
+        let paths: Vec<&str> = changes.iter().map(|change| change.path.as_str()).collect();
+        call.action("config.import", format!("plugin {plugin}"), json!({ "paths": paths }))
+    };
+    let imported = import.commit("imported from plugins.json", action).await;
+    let kept = admin.entries.give_up_mirror_edit().await?;
+    Ok(axum::Json(MirrorImport { imported, kept }).into_response())
+}
+
+pub(super) async fn give_up(admin: Arc<Admin>, _: Call, _: Body) -> Result<Response, Problem> {
+    let kept = admin.entries.give_up_mirror_edit().await?;
+    Ok(axum::Json(MirrorDiscard { kept }).into_response())
+}
+
 /// Drafts an edit, asks for the right that it takes, and brings it to life.
 async fn change(admin: &Admin, call: &Call, edit: Edit) -> Result<Response, Problem> {
     let name = call.param("name")?;
@@ -221,14 +274,7 @@ async fn change(admin: &Admin, call: &Call, edit: Edit) -> Result<Response, Prob
     let editing = admin.entries.edit(&name, expected_revision(call)?).await?;
     let action = if matches!(edit, Edit::Return(_)) { "config.return" } else { "config.save" };
     let draft = editing.draft(edit).await?;
-    match draft.right {
-        Right::Manage => {}
-        Right::Grant => call.caller.require("admin")?,
-        Right::RunCode => {
-            call.caller.require("admin")?;
-            call.caller.require_recent_login(jiff::Timestamp::now())?;
-        }
-    }
+    require(call, draft.right)?;
     if dry_run {
         let view = admin.entries.read(&name)?;
         let body = Outcome {
@@ -249,6 +295,19 @@ async fn change(admin: &Admin, call: &Call, edit: Edit) -> Result<Response, Prob
     };
     let tag = entity_tag(outcome.revision);
     Ok((status, [(ETAG, tag)], axum::Json(outcome)).into_response())
+}
+
+/// Refuses a caller who has not the right that an edit takes.
+fn require(call: &Call, right: Right) -> Result<(), Problem> {
+    match right {
+        Right::Manage => {}
+        Right::Grant => call.caller.require("admin")?,
+        Right::RunCode => {
+            call.caller.require("admin")?;
+            call.caller.require_recent_login(jiff::Timestamp::now())?;
+        }
+    }
+    Ok(())
 }
 
 /// The edit, if the entry in the body is of the plugin in the path.
@@ -296,6 +355,7 @@ impl From<EntriesError> for Problem {
                 Self::new(ErrorCode::NotFound, message)
             }
             EntriesError::Conflict { .. } => Self::new(ErrorCode::Conflict, message),
+            EntriesError::NotImported(_) => Self::new(ErrorCode::InvalidConfig, message),
             EntriesError::Invalid { violations, .. } => {
                 Self::new(ErrorCode::InvalidConfig, message).with_details(&violations)
             }

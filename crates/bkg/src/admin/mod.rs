@@ -11,6 +11,7 @@ mod logs;
 mod plugins;
 mod telemetry;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bkg_protocol::ErrorCode;
@@ -54,6 +55,8 @@ pub struct Admin {
     pub metering: Arc<Metering>,
     /// The ports that the host itself listens on: HTTP and shared bus.
     pub ports: (u16, u16),
+    /// Where HTTP is spoken besides loopback.
+    pub listen: Vec<SocketAddr>,
     /// Fires when the host stops: streams that would never end by themselves end then.
     pub stopping: CancellationToken,
     /// When the host started.

@@ -1,5 +1,6 @@
 //! Plugins as operators see and steer them.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,6 +73,9 @@ pub(super) struct Ports {
     api: u16,
     /// Where plugins come that the host did not start.
     bus: u16,
+    /// Where HTTP is served to other machines.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    listen: Vec<SocketAddr>,
     /// Where plugins themselves listen, if they do.
     plugins: IndexMap<String, Option<u16>>,
     /// When the host started.
@@ -212,7 +216,8 @@ pub(super) async fn ports(admin: Arc<Admin>, _: Call, _: Body) -> Result<Respons
     let view = admin.registry.view();
     let plugins = view.plugins().map(|record| (record.entry.name.to_string(), record.own_port())).collect();
     let (api, bus) = admin.ports;
-    Ok(axum::Json(Ports { api, bus, plugins, started_at: admin.started_at }).into_response())
+    let listen = admin.listen.clone();
+    Ok(axum::Json(Ports { api, bus, listen, plugins, started_at: admin.started_at }).into_response())
 }
 
 /// The record of a usable plugin.

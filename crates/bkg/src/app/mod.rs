@@ -258,6 +258,7 @@ impl Host {
             Arc::clone(&supervisor),
             times.drain + times.grace + times.register_timeout,
         );
+        entries.begin().await;
         let telemetry = Telemetry::new(Arc::clone(&registry), config.telemetry_interval);
         let measuring = tokio::spawn(Arc::clone(&telemetry).run(stop_bus.clone()));
 
@@ -292,6 +293,7 @@ impl Host {
             audit: store.audit.clone(),
             metering,
             ports,
+            listen: api.elsewhere.clone(),
             stopping: stop_server.clone(),
             started_at,
         });

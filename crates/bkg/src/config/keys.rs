@@ -112,7 +112,7 @@ pub(super) static KEYS: &[Key] = &[
     key("limits.body_bytes", "The largest body of a request.", Size(1 << 10, |c| &mut c.http.body_bytes)),
     key("limits.json_depth", "How deep the JSON of a request may nest.", Size(1, |c| &mut c.http.json_depth)),
     key("limits.request_timeout_ms", "The whole of a request, streams included.", Milliseconds(100, |c| &mut c.http.request_timeout)),
-    key("limits.connections", "How many HTTP connections may be open.", Size(1, |c| &mut c.http.connections)),
+    key("limits.connections", "How many HTTP connections may be open, on loopback and through `api.listen` each.", Size(1, |c| &mut c.http.connections)),
     key("limits.queue_requests", "How many requests may wait for a free slot of one plugin; 0 answers at once that it is overloaded.", Size(0, |c| &mut c.queue.requests)),
     key("limits.queue_bytes", "How many bytes of requests may wait for a free slot of one plugin.", Size(0, |c| &mut c.queue.bytes)),
     key("limits.queue_wait_ms", "How long a request may wait for a free slot.", Milliseconds(0, |c| &mut c.queue.wait)),

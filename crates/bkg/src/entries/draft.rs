@@ -193,12 +193,14 @@ impl Editing<'_> {
             .filter_map(|place| whole.pointer(place))
             .map(|value| (self.entries.masks.id(&self.current.name, value), value))
             .collect();
+        let sent = Value::Object(body.clone());
         let mut lost = Vec::new();
         let mut visit = |at: &str, value: &Value| {
             let Some(id) = as_mask(value) else { return Ok(None) };
+            let place = || same_place(&whole, &sent, at).filter(|place| secret.contains(place));
             let kept = match id {
                 Some(id) => by_id.get(id).copied(),
-                None => whole.pointer(at).filter(|_| secret.contains(at)),
+                None => place().and_then(|place| whole.pointer(&place)),
             };
             if kept.is_none() {
                 let message = match id {
@@ -222,6 +224,29 @@ impl Editing<'_> {
     fn invalid(&self, violations: Vec<Violation>) -> EntriesError {
         EntriesError::Invalid { plugin: self.current.name.clone(), violations }
     }
+}
+
+/// Where `whole` has what `sent` has at a place. Items of lists are told by their `name` or `id`, since
+/// a list may have been put in another order; without one, by their place in a list of equal length.
+fn same_place(whole: &Value, sent: &Value, at: &str) -> Option<String> {
+    let (mut there, mut here) = (String::new(), String::new());
+    for step in patch::steps(at) {
+        let (list, sent_list) = (whole.pointer(&there)?, sent.pointer(&here)?);
+        here = child(&here, &step);
+        let (Value::Array(items), Value::Array(sent_items)) = (list, sent_list) else {
+            there = child(&there, &step);
+            continue;
+        };
+        let item = sent.pointer(&here)?;
+        let identity = ["name", "id"].into_iter().find_map(|word| Some((word, item.get(word)?)));
+        let place = match identity {
+            Some((word, told)) => items.iter().position(|item| item.get(word) == Some(told))?,
+            None if items.len() == sent_items.len() => step.parse().ok()?,
+            None => return None,
+        };
+        there = child(&there, &place.to_string());
+    }
+    Some(there)
 }
 
 fn right_for(member: &str) -> Right {
@@ -260,3 +285,31 @@ fn put(target: &mut Value, steps: &[String], value: Value) {
     put(members.entry(first.clone()).or_insert(Value::Null), rest, value);
 }
 
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_mask_without_an_id_is_found_by_name_and_else_by_place() {
+        let whole = json!({ "s": { "k": 1, "named": [{ "name": "a", "k": 1 }, { "name": "b", "k": 2 }], "bare": [{ "k": 1 }] } });
+        let sent = json!({ "s": { "k": 0, "named": [{ "name": "b", "k": 0 }, { "name": "new", "k": 0 }], "bare": [{ "k": 0 }] } });
+        let check = |at: &str, expected: Option<&str>| {
+            assert_eq!(same_place(&whole, &sent, at).as_deref(), expected, "{at}");
+        };
+        check("/s/k", Some("/s/k"));
+        check("/s/named/0/k", Some("/s/named/1/k"));
+        check("/s/named/1/k", None);
+        check("/s/bare/0/k", Some("/s/bare/0/k"));
+        let longer = json!({ "s": { "bare": [{ "k": 0 }, { "k": 0 }] } });
+        assert_eq!(same_place(&whole, &longer, "/s/bare/0/k"), None);
+    }
+
+    #[test]
+    fn a_member_that_the_host_does_not_know_is_a_grant() {
+        let rights = ["settings", "calls", "env", "somethingNew"].map(right_for);
+        assert_eq!(rights, [Right::Manage, Right::Grant, Right::RunCode, Right::Grant]);
+    }
+}

@@ -139,6 +139,7 @@ impl Editing<'_> {
             // It is in the registry, so the supervisor knows it.
             let _ = entries.supervisor.set_instances(name.as_str(), next.instances);
         }
+        entries.write_mirror().await;
         let applied = match (&record, apply) {
             (None, _) => Applied::NextStart,
             (Some(_), Apply::Later) if self.restart_needed() => Applied::Later,

@@ -7,6 +7,7 @@
 
 mod draft;
 mod live;
+mod mirror;
 mod restore;
 mod sealing;
 
@@ -24,6 +25,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 pub use draft::{Draft, Edit, Right};
 pub use live::{Apply, Applied, Outcome};
+pub use mirror::{HandEdit, Import, Imported, MirrorView, MirrorWord};
 pub use restore::{Known, restore};
 
 use crate::config::check::Violation;
@@ -31,7 +33,7 @@ use crate::config::patch::{self, Change};
 use crate::config::secrets;
 use crate::config::{LayerOrigin, Layers, PluginEntry};
 use crate::registry::Registry;
-use crate::store::{Revision, Revisions, Store, StoreError, Vault};
+use crate::store::{Mirror, Revision, Revisions, Store, StoreError, Vault};
 use crate::supervisor::Supervisor;
 use sealing::Masks;
 
@@ -103,6 +105,9 @@ pub enum EntriesError {
         /// Why.
         reason: String,
     },
+    /// What was written into the mirror by hand cannot be imported; nothing was changed.
+    #[error("what was written into the mirror by hand cannot be imported: {0}")]
+    NotImported(String),
     /// The store's.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -124,6 +129,7 @@ pub struct Entries {
     supervisor: Arc<Supervisor>,
     revisions: Revisions,
     vault: Vault,
+    mirror: Mirror,
     masks: Masks,
     plugins: IndexMap<PluginName, Plugin>,
     /// How long an answer waits for a plugin that is started again.
@@ -222,10 +228,16 @@ impl Entries {
             supervisor,
             revisions: store.revisions.clone(),
             vault: store.vault.clone(),
+            mirror: store.mirror.clone(),
             masks: Masks::random(),
             plugins,
             patience,
         }
+    }
+
+    /// Writes the mirror for the first time in the life of this host.
+    pub async fn begin(&self) {
+        self.write_mirror().await;
     }
 
     /// An entry as it is now.

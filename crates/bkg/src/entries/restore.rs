@@ -59,8 +59,7 @@ pub async fn restore(
                     name = entry.name,
                 );
                 warn!(plugin = %entry.name, reason, "a saved entry does not fit");
-                let fallback = PluginEntry { revision: revision.number, ..(*files_entry).clone() };
-                (Arc::new(fallback), Some(reason))
+                (Arc::new(fallback(&files_entry, revision)), Some(reason))
             }
         };
         known.insert(files_entry.name.clone(), Known { files_entry, fallback, misfit: misfit.clone() });
@@ -70,6 +69,16 @@ pub async fn restore(
         }
     }
     Ok(known)
+}
+
+/// What is left of a revision that does not fit: what it says besides secrets, if that fits alone, so
+/// that giving the secrets again is all that it takes. Else the files.
+fn fallback(files: &PluginEntry, revision: &Revision) -> PluginEntry {
+    let layers = files.layers.with_saved(revision.number, sealing::without_sealed(revision.overlay.clone()));
+    match PluginEntry::of(layers, revision.number) {
+        Ok(entry) if entry.name == files.name => entry,
+        _ => PluginEntry { revision: revision.number, ..files.clone() },
+    }
 }
 
 /// The entry that a revision makes of the files.

@@ -46,6 +46,15 @@ pub(super) fn open(
     Ok((members(opened), places))
 }
 
+/// The overlay without what is sealed.
+pub(super) fn without_sealed(overlay: Map<String, Value>) -> Map<String, Value> {
+    let mut visit = |_: &str, value: &Value| {
+        Ok::<_, std::convert::Infallible>(sealed_text(value).is_some().then_some(Value::Null))
+    };
+    let Ok(rest) = replace(Value::Object(overlay), "", &mut visit);
+    members(rest)
+}
+
 /// What is sealed in a value, if it stands for something sealed.
 pub(super) fn sealed_text(value: &Value) -> Option<&str> {
     value.as_object()?.get(SEALED)?.as_str()

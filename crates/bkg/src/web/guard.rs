@@ -28,11 +28,14 @@ pub struct Guard {
     names: Vec<String>,
 }
 
+/// The cookie that carries a login in plain text.
+pub const SESSION_COOKIE: &str = "bkg_session";
+
 /// The name of the cookie that carries a login. Over TLS it is one that browsers take from nobody but
 /// this very host over TLS: no neighbouring name, and nobody on the way, can plant it.
 pub fn session_cookie(scheme: Scheme) -> &'static str {
     match scheme {
-        Scheme::Http => "bkg_session",
+        Scheme::Http => SESSION_COOKIE,
         Scheme::Https => "__Host-bkg_session",
     }
 }
@@ -208,7 +211,7 @@ fn check_same_origin(parts: &Parts, no_word: NoWord) -> Result<(), Problem> {
     let is_own = if parts.headers.contains_key(FETCH_SITE) {
         only(&parts.headers, &FETCH_SITE) == Some("same-origin")
     } else if parts.headers.contains_key(ORIGIN) {
-        only(&parts.headers, &ORIGIN).is_some_and(|origin| is_our_origin(parts, origin))
+        is_own_origin(parts)
     } else {
         no_word == NoWord::Passes
     };
@@ -219,11 +222,13 @@ fn check_same_origin(parts: &Parts, no_word: NoWord) -> Result<(), Problem> {
     Err(Problem::new(ErrorCode::Forbidden, message))
 }
 
-/// Whether an origin is the scheme, the host and the port under which the request itself came.
-fn is_our_origin(parts: &Parts, origin: &str) -> bool {
+/// Whether the page that a request comes from has scheme, host and port of the address that it came
+/// under.
+fn is_own_origin(parts: &Parts) -> bool {
     let forwarded = parts.extensions.get::<ForwardedHost>().map(|host| host.0.clone());
     let scheme = Scheme::of(parts);
-    let Some((its_scheme, its_host)) = origin.split_once("://") else { return false };
+    let origin = only(&parts.headers, &ORIGIN).and_then(|origin| origin.split_once("://"));
+    let Some((its_scheme, its_host)) = origin else { return false };
     let (Ok(its_host), Some(host)) = (its_host.parse(), forwarded.unwrap_or_else(|| host_of(parts))) else {
         return false;
     };
@@ -302,30 +307,33 @@ mod tests {
 
     #[test]
     fn an_origin_is_scheme_and_host_and_port() {
-        let http = |host| parts("POST", "/x", &[("host", host)]);
-        for (parts, origin, expected) in [
-            (http("localhost:43119"), "http://localhost:43119", true),
-            (http("localhost:43119"), "https://localhost:43119", false),
-            (http("localhost"), "http://localhost:80", true),
-            (http("localhost:80"), "http://LOCALHOST", true),
-            (http("localhost:443"), "http://localhost", false),
-            (http("[::1]:43119"), "http://[::1]:43119", true),
-            (over_tls(http("bkg.example.org")), "https://bkg.example.org", true),
-            (over_tls(http("bkg.example.org:443")), "https://bkg.example.org", true),
-            (over_tls(http("bkg.example.org")), "http://bkg.example.org", false),
-            (over_tls(http("bkg.example.org:80")), "https://bkg.example.org", false),
-            (over_tls(http("bkg.example.org")), "https://bkg.example.org:8443", false),
-            (http("localhost"), "null", false),
-            (http("localhost"), "http://", false),
+        let http = |host, origin| parts("POST", "/x", &[("host", host), ("origin", origin)]);
+        for (parts, expected) in [
+            (http("localhost:43119", "http://localhost:43119"), true),
+            (http("localhost:43119", "https://localhost:43119"), false),
+            (http("localhost", "http://localhost:80"), true),
+            (http("localhost:80", "http://LOCALHOST"), true),
+            (http("localhost:443", "http://localhost"), false),
+            (http("[::1]:43119", "http://[::1]:43119"), true),
+            (over_tls(http("bkg.example.org", "https://bkg.example.org")), true),
+            (over_tls(http("bkg.example.org:443", "https://bkg.example.org")), true),
+            (over_tls(http("bkg.example.org", "http://bkg.example.org")), false),
+            (over_tls(http("bkg.example.org:80", "https://bkg.example.org")), false),
+            (over_tls(http("bkg.example.org", "https://bkg.example.org:8443")), false),
+            (http("localhost", "null"), false),
+            (http("localhost", "http://"), false),
+            (parts("POST", "/x", &[("host", "localhost")]), false),
         ] {
-            assert_eq!(is_our_origin(&parts, origin), expected, "{:?} {origin}", parts.headers);
+            assert_eq!(is_own_origin(&parts), expected, "{:?}", parts.headers);
         }
-        let mut forwarded = over_tls(http("127.0.0.1:43119"));
-        forwarded.extensions.insert(ForwardedHost("bkg.example.org".parse().ok()));
-        assert!(is_our_origin(&forwarded, "https://bkg.example.org"));
-        assert!(!is_our_origin(&forwarded, "https://127.0.0.1:43119"));
-        forwarded.extensions.insert(ForwardedHost(None));
-        assert!(!is_our_origin(&forwarded, "https://127.0.0.1:43119"));
+        let forwarded = |origin, host: Option<&str>| {
+            let mut parts = over_tls(http("127.0.0.1:43119", origin));
+            parts.extensions.insert(ForwardedHost(host.map(|host| host.parse().unwrap())));
+            is_own_origin(&parts)
+        };
+        assert!(forwarded("https://bkg.example.org", Some("bkg.example.org")));
+        assert!(!forwarded("https://127.0.0.1:43119", Some("bkg.example.org")));
+        assert!(!forwarded("https://127.0.0.1:43119", None));
     }
 
     #[test]

@@ -15,7 +15,7 @@ mod tls;
 
 pub(crate) use body::members;
 pub use events::{KEEP_ALIVE, KEEP_ALIVE_AFTER, event_headers};
-pub use guard::{Guard, cookie, session_cookie};
+pub use guard::{Guard, SESSION_COOKIE, cookie, session_cookie};
 pub use meter::{Meter, Metering};
 pub use operation::{
     Answer, Content, EVENT_STREAM, Endpoint, FROM_PLUGINS, Operation, Parameter, Place, RequestBody, Tag,

@@ -481,6 +481,72 @@ async fn who_may_change_what_grows_with_what_it_means() {
     host.stop().await;
 }
 
+#[tokio::test]
+async fn the_mirror_shows_what_is_in_effect_and_hand_edits_are_offered() {
+    let host = hot().await;
+    save(&host, json!({ "settings": { "secret": CANARY, "upstreams": [{ "name": "a", "apiKey": CANARY }] } })).await;
+    let file = host.data_dir().join("plugins.json");
+    let read = || serde_json::from_str::<Value>(&fs::read_to_string(&file).unwrap()).unwrap();
+    assert_eq!(read()[0]["settings"]["secret"], json!({ "$secret": true }));
+    assert_eq!(host.get("/admin/mirror").await.json()["state"], "same");
+
+    // Somebody edits it; nothing takes effect, and nothing is overwritten.
+    let mut edited = read();
+    edited[0]["settings"]["word"] = json!("by hand");
+    edited[0]["instances"] = json!(2);
+    fs::write(&file, edited.to_string()).unwrap();
+    save(&host, json!({ "settings": { "terms": {} } })).await;
+    assert_eq!(read(), edited);
+    edited[0]["settings"]["terms"] = json!({});
+    fs::write(&file, edited.to_string()).unwrap();
+    let offered = host.get("/admin/mirror").await.json();
+    assert_eq!(
+        (&offered["state"], &offered["edits"]),
+        (
+            &json!("edited"),
+            &json!([{
+                "plugin": "misbehave",
+                "violations": [],
+                "changes": [
+                    { "path": "/settings/word", "from": "first", "to": "by hand" },
+                    { "path": "/instances", "from": 1, "to": 2 }
+                ]
+            }])
+        )
+    );
+    let imported = host.post("/admin/mirror/import", json!({})).await;
+    assert_eq!(imported.status, 200, "{}", imported.text);
+    assert_eq!(imported.json()["imported"][0]["outcome"]["applied"], "hot", "{}", imported.text);
+    assert_eq!(settings(&host).await["current"]["upstreams"][0]["apiKey"], CANARY);
+    assert_eq!(host.get("/admin/mirror").await.json()["state"], "same");
+    assert!(Path::new(imported.json()["kept"].as_str().unwrap()).is_file());
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_hand_edit_that_breaks_the_rules_changes_nothing_and_is_kept() {
+    let host = hot().await;
+    let file = host.data_dir().join("plugins.json");
+    let wrong = json!([{ "name": "misbehave", "settings": { "word": 7 } }, { "name": "nobody" }, 7]);
+    fs::write(&file, wrong.to_string()).unwrap();
+    let refused = host.post("/admin/mirror/import", json!({})).await;
+    assert_eq!((refused.status.as_u16(), refused.code().as_str()), (422, "invalid_config"), "{}", refused.text);
+    let offered = host.get("/admin/mirror").await.json();
+    assert_eq!(offered["edits"].as_array().unwrap().len(), 3, "{offered}");
+    fs::write(&file, "not a list").unwrap();
+    assert_eq!(host.get("/admin/mirror").await.json()["state"], "unreadable");
+    let given_up = host.post("/admin/mirror/discard", json!({})).await.json();
+    assert_eq!(fs::read_to_string(given_up["kept"].as_str().unwrap()).unwrap(), "not a list");
+    assert_eq!(host.get("/admin/mirror").await.json()["state"], "same");
+    assert_eq!(host.get(CONFIG).await.json()["revision"], 0);
+
+    // A hand edit made while no host runs is found at the next start.
+    fs::write(&file, "[]").unwrap();
+    let host = host.restart().await;
+    assert_eq!(host.get("/admin/mirror").await.json()["state"], "edited");
+    host.stop().await;
+}
+
 fn edit(file: &Path, change: impl FnOnce(&mut Value)) {
     let mut manifest: Value = serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap();
     change(&mut manifest);

@@ -11,9 +11,10 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bkg::app::Host;
+use bkg::app::{AppError, Host};
 use bkg::config::{HostConfig, Overrides, Surroundings};
 use bkg::registry::{PluginRecord, State, View};
+use bkg::store::StoreError;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -124,8 +125,17 @@ impl Builder {
     }
 
     pub async fn start(self) -> TestHost {
-        let config = self.load();
-        let host = Host::start(config).await.unwrap();
+        let starting = async {
+            loop {
+                match Host::start(self.load()).await {
+                    // A process that another test is starting at this moment holds everything that is
+                    // open here, the lock of the host before this one included, until it executes.
+                    Err(AppError::Store(StoreError::Locked { .. })) => tokio::task::yield_now().await,
+                    started => return started.unwrap(),
+                }
+            }
+        };
+        let host = timeout(PATIENCE, starting).await.expect("the data directory is free");
         let key = host.data.root_key().expose().to_owned();
         TestHost { host: Some(host), key, directory: self.directory }
     }

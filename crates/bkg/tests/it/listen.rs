@@ -147,6 +147,7 @@ async fn over_tls_everything_is_as_on_loopback() {
     let ports = fs::read_to_string(host.data_dir().join("ports.json")).unwrap();
     let ports: Value = serde_json::from_str(&ports).unwrap();
     assert_eq!(ports["listen"], json!([elsewhere(&host).to_string()]));
+    assert_eq!(host.get("/admin/ports").await.json()["listen"], ports["listen"]);
     host.stop().await;
 }
 
@@ -393,20 +394,22 @@ async fn scheme_and_host_are_a_trusted_proxys_to_say() {
 
     let cookie = format!("__Host-bkg_session={token}");
     let foreign = [("x-forwarded-proto", "https"), ("x-forwarded-host", "evil.example")];
-    for (headers, origin, due) in [
-        (&public, "https://bkg.example.org", 201),
-        (&public, "http://bkg.example.org", 403),
-        (&public, "https://localhost", 403),
-        (&foreign, "https://evil.example", 421),
+    for (host, headers, origin, due) in [
+        ("localhost", &public, "https://bkg.example.org", 201),
+        ("localhost", &public, "http://bkg.example.org", 403),
+        ("localhost", &public, "https://localhost", 403),
+        ("localhost", &foreign, "https://evil.example", 421),
+        // A page of another site wrote our name into the header, and the proxy passed it on.
+        ("evil.example", &public, "https://bkg.example.org", 421),
     ] {
-        let mut request = proxy.request(Method::POST, "/admin/keys");
-        request = request.header("cookie", &cookie).header("origin", origin);
+        let request = Request::post("/admin/keys").header("host", host);
+        let mut request = request.header("cookie", &cookie).header("origin", origin);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let body = json!({ "scopes": ["llm.chat"] });
         let reply = Reply::read(proxy.open(complete(request, Some(body))).await.unwrap()).await.unwrap();
-        assert_eq!(reply.status, due, "{headers:?} {origin}: {}", reply.text);
+        assert_eq!(reply.status, due, "{host} {headers:?} {origin}: {}", reply.text);
         if due == 421 {
             assert_eq!(refusal(&reply), (421, "misdirected_request".to_owned()));
             assert!(reply.text.contains("`api.allowed_hosts`"), "{}", reply.text);

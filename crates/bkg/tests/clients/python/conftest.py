@@ -21,6 +21,8 @@ The rules of OpenAI fidelity (`docs/http.md`), and where each is shown from a cl
 `test_keys.py`, `test_command_line.py` and `test_accounts.py` show who may do what, for programs and on the
 command line; `test_browser.py` shows it for pages of other sites, in a real browser.
 
+`test_listen.py` shows the daemon reached from other machines: over its own TLS, and behind nginx.
+
 `test_base_plugin.py`, `test_launches.py` and `test_daemon.py` show what holds below the HTTP surface.
 """
 
