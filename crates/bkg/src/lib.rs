@@ -1,11 +1,12 @@
 //! The Backplane daemon as a library; the one binary beside it is a page long.
 //!
 //! Modules in dependency order, imports only point right:
-//! `cli → app → gateway admin accounts → entries → bus supervisor telemetry → web → error → auth →
+//! `cli → app → gateway admin accounts api → entries → bus supervisor telemetry → web → error → auth →
 //! dispatcher → registry → logs store config`. `docs/architecture.md` follows one request through them.
 
 pub mod accounts;
 pub mod admin;
+pub mod api;
 pub mod app;
 pub mod auth;
 pub mod bus;

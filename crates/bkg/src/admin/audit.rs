@@ -61,7 +61,7 @@ pub(super) async fn requests(admin: Arc<Admin>, call: Call, _: Body) -> Result<R
         request_id: call.query("id")?,
         key_id: call.query("key")?,
     };
-    let usage = &admin.metering.usage;
+    let usage = &admin.usage;
     let requests = usage.page(filter).await?;
     Ok(axum::Json(Requests { requests, lost: usage.dropped() }).into_response())
 }

@@ -1,4 +1,4 @@
-//! The operator's HTTP: plugins and their life, their logs, direct invocation, the audit log, health.
+//! The operator's HTTP: plugins and their life, their logs and figures, the audit log, health.
 //!
 //! Every figure comes from the registry as it is at that moment; every command is handed to the
 //! supervisor, and the answer says what became of it or that it is under way.
@@ -6,9 +6,9 @@
 mod audit;
 mod config;
 mod health;
-mod invoke;
 mod logs;
 mod plugins;
+mod system;
 mod telemetry;
 
 use std::net::SocketAddr;
@@ -19,15 +19,14 @@ use bkg_protocol::message::LogLevel;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Catalogue, HostConfig};
-use crate::dispatcher::Dispatcher;
+use crate::config::{Catalogue, EffectiveValue, HostConfig};
 use crate::entries::Entries;
 use crate::logs::{LogLine, Logs};
 use crate::registry::Registry;
-use crate::store::Audit;
+use crate::store::{Audit, Usage};
 use crate::supervisor::Supervisor;
 use crate::telemetry::Telemetry;
-use crate::web::{Access, Endpoint, FROM_PLUGINS, Metering, Routes, Tag};
+use crate::web::{Access, Endpoint, Routes, Tag};
 use plugins::PluginObject;
 
 /// What the operator's HTTP works with.
@@ -35,12 +34,12 @@ use plugins::PluginObject;
 pub struct Admin {
     /// The host's configuration.
     pub config: Arc<HostConfig>,
+    /// Every key of it, with where its value came from.
+    pub config_values: Vec<EffectiveValue>,
     /// What was found in the plugin folders, the unusable ones too.
     pub catalogue: Catalogue,
     /// What is alive.
     pub registry: Arc<Registry>,
-    /// Who carries invocations.
-    pub dispatcher: Arc<Dispatcher>,
     /// Who starts and stops.
     pub supervisor: Arc<Supervisor>,
     /// What plugins are configured to be.
@@ -52,7 +51,7 @@ pub struct Admin {
     /// Who did what.
     pub audit: Audit,
     /// What requests used.
-    pub metering: Arc<Metering>,
+    pub usage: Usage,
     /// The ports that the host itself listens on: HTTP and shared bus.
     pub ports: (u16, u16),
     /// Where HTTP is spoken besides loopback.
@@ -101,26 +100,30 @@ pub fn routes(routes: Routes, admin: &Arc<Admin>) -> Routes {
             .answers::<PluginObject>(202, "It is under way.")
             .errors(&[ErrorCode::NotFound, ErrorCode::InsufficientStorage])
     };
-    let log = Endpoint::get("/admin/plugins/{name}/logs", READ)
-        .summary(Tag::Logs, "Read the log of a plugin")
-        .describe(
-            "As JSON a page of lines. With `Accept: text/event-stream` the page comes first and the stream goes \
-             on from it without a hole: events `line` with a line as `data` and its number as `id`, and events \
-             `gap` with `{\"lines\": N}` for lines that are missing.",
-        )
-        .path::<String>("name", PLUGIN_NAME)
-        .query::<u64>("tail", "How many of the last lines; 200 unless said.")
-        .query::<u64>("since", "The lines after the one with this number, instead of the last ones.")
-        .query::<LogLevel>("level", "The least level.")
-        .header::<u64>("last-event-id", "The number of the last line that a stream had brought: as `since`.")
-        .answers::<logs::Lines>(200, "The lines, oldest first.")
-        .streams::<LogLine>(200, "The lines, and those that come.")
-        .errors(&[ErrorCode::NotFound]);
-    let telemetry = Endpoint::get("/admin/plugins/{name}/telemetry", READ)
-        .summary(Tag::Operation, "Read what a plugin's processes cost")
-        .path::<String>("name", PLUGIN_NAME)
-        .answers::<crate::telemetry::PluginTelemetry>(200, "The last half hour, oldest first.")
-        .errors(&[ErrorCode::NotFound]);
+    let log = |path| {
+        Endpoint::get(path, READ)
+            .summary(Tag::Logs, "Read the log of a plugin")
+            .describe(
+                "As JSON a page of lines. With `Accept: text/event-stream` the page comes first and the stream goes \
+                 on from it without a hole: events `line` with a line as `data` and its number as `id`, and events \
+                 `gap` with `{\"lines\": N}` for lines that are missing.",
+            )
+            .path::<String>("name", PLUGIN_NAME)
+            .query::<u64>("tail", "How many of the last lines; 200 unless said.")
+            .query::<u64>("since", "The lines after the one with this number, instead of the last ones.")
+            .query::<LogLevel>("level", "The least level.")
+            .header::<u64>("last-event-id", "The number of the last line that a stream had brought: as `since`.")
+            .answers::<logs::Lines>(200, "The lines, oldest first.")
+            .streams::<LogLine>(200, "The lines, and those that come.")
+            .errors(&[ErrorCode::NotFound])
+    };
+    let telemetry = |path| {
+        Endpoint::get(path, READ)
+            .summary(Tag::Operation, "Read what a plugin's processes cost")
+            .path::<String>("name", PLUGIN_NAME)
+            .answers::<crate::telemetry::PluginTelemetry>(200, "The last half hour, oldest first.")
+            .errors(&[ErrorCode::NotFound])
+    };
     let page = |path, summary| {
         Endpoint::get(path, AUDIT)
             .summary(Tag::Audit, summary)
@@ -136,13 +139,9 @@ pub fn routes(routes: Routes, admin: &Arc<Admin>) -> Routes {
         .query::<String>("id", "Only the request with this `x-request-id`.")
         .query::<String>("key", "Only requests with the API key of this id.")
         .answers::<audit::Requests>(200, "The requests, newest first.");
-    let invoke = Endpoint::post("/api/plugins/{name}/invoke", Access::Capability)
-        .summary(Tag::Plugins, "Ask a plugin for a capability")
-        .describe("Needs the scope of the capability: its name, unless the plugin's entry says another.")
-        .path::<String>("name", PLUGIN_NAME)
-        .takes::<invoke::Invocation>()
-        .answers::<invoke::Outcome>(200, "What the plugin answered.")
-        .errors(FROM_PLUGINS);
+    let system = Endpoint::get("/admin/system", READ)
+        .summary(Tag::Host, "Show the host itself")
+        .answers::<system::System>(200, "Its version, figures and configuration.");
     config::routes(routes, admin)
         .add(live, admin, health::live)
         .add(ready, admin, health::ready)
@@ -152,9 +151,12 @@ pub fn routes(routes: Routes, admin: &Arc<Admin>) -> Routes {
         .add(steer("/admin/plugins/{name}/start", "Start a plugin"), admin, plugins::start)
         .add(steer("/admin/plugins/{name}/stop", "Stop a plugin"), admin, plugins::stop)
         .add(steer("/admin/plugins/{name}/restart", "Restart a plugin"), admin, plugins::restart)
-        .add(log, admin, logs::read)
-        .add(telemetry, admin, telemetry::read)
+        .add(log("/admin/plugins/{name}/logs"), admin, logs::read)
+        .add(telemetry("/admin/plugins/{name}/telemetry"), admin, telemetry::read)
+        // The same answers below the prefix where applications look for plugins.
+        .add(log("/api/plugins/{name}/logs"), admin, logs::read)
+        .add(telemetry("/api/plugins/{name}/telemetry"), admin, telemetry::read)
         .add(entries, admin, audit::entries)
         .add(requests, admin, audit::requests)
-        .add(invoke, admin, invoke::invoke)
+        .add(system, admin, system::show)
 }

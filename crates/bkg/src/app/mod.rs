@@ -21,6 +21,7 @@ use tracing::{error, info, warn};
 
 use crate::accounts::{self, Accounts};
 use crate::admin::{self, Admin};
+use crate::api::{self, Api};
 use crate::auth::{Attendance, Authenticator, Changes, FirstPassword, Provider};
 use crate::bus::Bus;
 use crate::config::{Catalogue, HostConfig, Loaded, Outcome, discover};
@@ -106,7 +107,7 @@ pub fn run(loaded: Loaded) -> Result<(), AppError> {
     let runtime = runtime(loaded.config.runtime_threads)?;
     let result = runtime.block_on(async {
         let stop = stop_signal()?;
-        let host = Host::start(loaded.config).await?;
+        let host = Host::start(loaded).await?;
         let (api, bus) = host.ports();
         info!(api, bus, data_dir = %host.data.path().display(), "ready");
         stop.cancelled().await;
@@ -191,7 +192,8 @@ impl Host {
     ///
     /// # Errors
     /// Why it could not start; nothing of it is left then.
-    pub async fn start(config: HostConfig) -> Result<Self, AppError> {
+    pub async fn start(loaded: Loaded) -> Result<Self, AppError> {
+        let Loaded { config, values } = loaded;
         let config = Arc::new(config);
         let started_at = Timestamp::now();
         let data = Arc::new(DataDir::open(&config.data_dir)?);
@@ -283,19 +285,26 @@ impl Host {
         let gateway = Arc::new(gateway);
         let operator = Arc::new(Admin {
             config: Arc::clone(&config),
+            config_values: values,
             catalogue,
             registry: Arc::clone(&registry),
-            dispatcher: Arc::clone(&dispatcher),
             supervisor: Arc::clone(&supervisor),
             entries: Arc::new(entries),
             logs: logs.clone(),
             telemetry: Arc::clone(&telemetry),
             audit: store.audit.clone(),
-            metering,
+            usage: store.usage.clone(),
             ports,
             listen: api.elsewhere.clone(),
             stopping: stop_server.clone(),
             started_at,
+        });
+        let applications = Arc::new(Api {
+            registry: Arc::clone(&registry),
+            dispatcher: Arc::clone(&dispatcher),
+            telemetry: Arc::clone(&telemetry),
+            limits: config.http.clone(),
+            metering,
         });
         let accounts = Accounts::new(
             Arc::clone(&authenticator),
@@ -306,6 +315,7 @@ impl Host {
         );
         let routes = gateway::routes(Routes::new(guard), &gateway);
         let routes = accounts::routes(admin::routes(routes, &operator), &Arc::new(accounts));
+        let routes = api::routes(routes, &applications);
         let table = routes.table().to_vec();
         let server = Server::new(routes.into_router(), config.http.clone(), config.supervisor.drain)
             .behind(TrustedProxies::new(&config.trusted_proxies));

@@ -15,6 +15,7 @@ use std::time::Duration;
 use bkg_protocol::limits::ENVELOPE_ROOM;
 use bkg_protocol::{CapabilityName, Limits, Pattern, PluginName};
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::Serialize;
 use toml::de::{DeTable, DeValue};
 
@@ -216,8 +217,9 @@ pub struct Surroundings<'a> {
 }
 
 /// Where a value came from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "camelCase")]
+#[schemars(rename = "ConfigOrigin")]
 pub enum Origin {
     /// Nobody set it.
     Default,
@@ -252,11 +254,12 @@ impl fmt::Display for Origin {
 }
 
 /// One key as it took effect.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct EffectiveValue {
     /// The dotted name of the key.
     pub key: &'static str,
     /// The value; JSON output shows it in its own type.
+    #[schemars(with = "serde_json::Value")]
     pub value: toml::Value,
     /// Where it came from.
     pub origin: Origin,

@@ -5,6 +5,7 @@
 //! latest, and a call that is dropped is cancelled at the plugin.
 
 mod call;
+mod execute;
 mod pick;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 
 use call::OpenCall;
 pub use call::{Item, Stream};
+pub use execute::{ExecuteError, execute_payload, executed};
 use pick::Picked;
 
 use crate::config::QueueLimits;

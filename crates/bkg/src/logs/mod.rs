@@ -79,7 +79,7 @@ pub struct LogPage {
 }
 
 /// What was lost since the host started, for telemetry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LogCounters {
     /// Lines that no file holds.

@@ -176,8 +176,8 @@ impl Instance {
         self.registration.load()
     }
 
-    pub(super) fn replace_registration(&self, registration: Registration) {
-        self.registration.store(Arc::new(registration));
+    pub(super) fn replace_registration(&self, registration: Arc<Registration>) {
+        self.registration.store(registration);
     }
 
     /// The entry that it runs with: the one of its launch, with the settings that it took since.

@@ -7,6 +7,7 @@
 mod instance;
 mod launch;
 mod mailbox;
+mod offer;
 pub mod process_table;
 mod reach;
 mod status;
@@ -116,6 +117,7 @@ impl Registry {
             replaced = older.map(|place| record.instances.remove(place));
             record.offered = instance.registration().models.clone();
             record.remember_schema(&instance.registration().register);
+            record.registered = Some(Arc::clone(&instance.registration()));
             record.instances.push(instance);
         });
         replaced
@@ -145,9 +147,11 @@ impl Registry {
 
     /// Replaces what an instance registered.
     pub fn update(&self, instance: &Arc<Instance>, registration: Registration) {
+        let registration = Arc::new(registration);
         self.change(&instance.plugin, |record| {
             record.offered = registration.models.clone();
             record.remember_schema(&registration.register);
+            record.registered = Some(Arc::clone(&registration));
             instance.replace_registration(registration);
         });
     }

@@ -9,7 +9,7 @@ use bkg_protocol::{CapabilityName, PluginName};
 use indexmap::IndexMap;
 use serde_json::Value;
 
-use super::{Capacity, Instance, State, Status};
+use super::{Capacity, Instance, Registration, State, Status};
 use crate::config::PluginEntry;
 
 /// The table at one moment.
@@ -40,6 +40,8 @@ pub struct PluginRecord {
     /// The schema of its settings that it registered last. It outlives the registration, so that
     /// settings can be checked, and secrets told, while the plugin rests.
     pub schema: Option<Arc<Value>>,
+    /// What it registered last, for as long as the host runs.
+    pub registered: Option<Arc<Registration>>,
     /// Those who wait for a free place.
     pub capacity: Arc<Capacity>,
 }
@@ -62,6 +64,7 @@ impl PluginRecord {
             instances: Vec::new(),
             offered: Vec::new(),
             schema: None,
+            registered: None,
             capacity: Arc::default(),
         }
     }

@@ -76,7 +76,7 @@ pub struct PluginTelemetry {
     pub plugin: PluginName,
     /// How often the host measures, in milliseconds.
     pub interval_ms: u64,
-    /// The samples of the last half hour, over all launches, the oldest first.
+    /// The samples, the oldest first.
     pub samples: Vec<Arc<Sample>>,
     /// What its registered instances last said of themselves.
     pub own: Vec<OwnTelemetry>,
@@ -201,6 +201,15 @@ impl Telemetry {
 
     /// Everything that is known of a plugin.
     pub fn of(&self, record: &PluginRecord) -> PluginTelemetry {
+        self.with(record, self.history(&record.entry.name))
+    }
+
+    /// The newest that is known of a plugin: of each launch with processes one sample.
+    pub fn newest_of(&self, record: &PluginRecord) -> PluginTelemetry {
+        self.with(record, self.latest(&record.entry.name))
+    }
+
+    fn with(&self, record: &PluginRecord, samples: Vec<Arc<Sample>>) -> PluginTelemetry {
         let own = record.instances.iter().filter_map(|instance| {
             let own = instance.telemetry()?;
             Some(OwnTelemetry { instance: instance.id, at: own.at, telemetry: own.telemetry.clone() })
@@ -208,7 +217,7 @@ impl Telemetry {
         PluginTelemetry {
             plugin: record.entry.name.clone(),
             interval_ms: u64::try_from(self.interval.as_millis()).unwrap_or(u64::MAX),
-            samples: self.history(&record.entry.name),
+            samples,
             own: own.collect(),
         }
     }

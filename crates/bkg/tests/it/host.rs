@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bkg::app::{AppError, Host};
-use bkg::config::{HostConfig, Overrides, Surroundings};
+use bkg::config::{HostConfig, Loaded, Overrides, Surroundings};
 use bkg::registry::{PluginRecord, State, View};
 use bkg::store::StoreError;
 use bytes::Bytes;
@@ -141,7 +141,7 @@ impl Builder {
     }
 
     /// The configuration that the daemon is started with.
-    pub fn load(&self) -> HostConfig {
+    pub fn load(&self) -> Loaded {
         let file = self.directory.path().join("bkg.toml");
         fs::write(&file, &self.config).unwrap();
         let overrides = Overrides {
@@ -159,7 +159,7 @@ impl Builder {
             working_directory: self.directory.path(),
             executable: &std::env::current_exe().unwrap(),
         };
-        HostConfig::load(&overrides, &surroundings).unwrap().config
+        HostConfig::load(&overrides, &surroundings).unwrap()
     }
 
     fn plugins(&self) -> PathBuf {

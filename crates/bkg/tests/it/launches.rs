@@ -95,7 +95,8 @@ async fn a_second_host_on_the_same_data_directory_is_refused_and_the_first_is_un
 async fn a_taken_port_is_refused_by_name() {
     let first = TestHost::builder().start().await;
     for (key, port) in [("api", first.api_port()), ("bus", first.bus_port())] {
-        let mut config = TestHost::builder().load();
+        let mut loaded = TestHost::builder().load();
+        let config = &mut loaded.config;
         let directory = tempfile::tempdir().unwrap();
         config.data_dir = directory.path().join("data");
         if key == "api" {
@@ -103,7 +104,7 @@ async fn a_taken_port_is_refused_by_name() {
         } else {
             config.bus_port = port;
         }
-        let error = bkg::app::Host::start(config).await.unwrap_err();
+        let error = bkg::app::Host::start(loaded).await.unwrap_err();
         assert_eq!(error.exit_code(), 4);
         assert!(error.to_string().contains(&format!("--{key}-port")), "{error}");
     }

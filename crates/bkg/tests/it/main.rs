@@ -10,6 +10,7 @@ mod accounts;
 mod auth;
 mod bus;
 mod calls;
+mod catalogue;
 mod configuration;
 mod connections;
 mod daemon;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const COLUMNS: [&[&str]; 11] = [
     &["cli"],
     &["app"],
-    &["gateway", "admin", "accounts"],
+    &["gateway", "admin", "accounts", "api"],
     &["entries"],
     &["bus", "supervisor", "telemetry"],
     &["web"],

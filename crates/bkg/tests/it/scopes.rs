@@ -157,7 +157,8 @@ async fn send(host: &TestHost, method: &Method, path: &str, sender: &Sender, bod
 /// nothing has, except where only a capability that exists shows whether the sender may use it.
 async fn send_to_route(host: &TestHost, route: &Endpoint, method: &Method, sender: &Sender) -> Reply {
     if route.access == Access::Capability {
-        let body = json!({ "capability": HARMLESS }).to_string();
+        // What it runs without being told which capability needs the same scope.
+        let body = json!({ "capability": HARMLESS, "plugin": PROVIDER }).to_string();
         return send(host, method, &path_of(route, PROVIDER), sender, &body).await;
     }
     let body = if matches!(*method, Method::GET | Method::HEAD | Method::DELETE) { "" } else { "[]" };
@@ -245,6 +246,11 @@ async fn some_cells_of_the_matrix_are_as_a_person_wrote_them() {
         ("audit:read", Method::GET, "/admin/audit", Fate::Admitted),
         ("metrics", Method::GET, "/admin/plugins", Fate::Refused),
         ("", Method::GET, "/v1/models", Fate::Admitted),
+        ("", Method::GET, "/api/plugins", Fate::Admitted),
+        ("", Method::GET, "/api/plugins/telemetry", Fate::Refused),
+        ("llm.chat", Method::GET, "/api/plugins/otherauth/logs", Fate::Refused),
+        ("plugin:read", Method::GET, "/admin/system", Fate::Admitted),
+        ("key:own", Method::GET, "/admin/system", Fate::Refused),
         ("", Method::GET, "/admin/plugins", Fate::Refused),
         ("admin", Method::GET, "/admin/users", Fate::Admitted),
         ("admin", Method::POST, "/auth/logout", Fate::Refused),

@@ -453,7 +453,7 @@ async fn a_stop_that_cannot_see_processes_is_not_called_stopped() {
 #[tokio::test]
 async fn runtime_configurations_of_a_killed_host_go_even_if_the_plugin_did() {
     let builder = TestHost::builder();
-    let run = builder.load().data_dir.join("plugins/removed/run");
+    let run = builder.load().config.data_dir.join("plugins/removed/run");
     fs::create_dir_all(&run).unwrap();
     for name in ["1.config.runtime.json", ".1.config.runtime.json.77-0.tmp"] {
         fs::write(run.join(name), "{}").unwrap();

@@ -165,6 +165,8 @@ class Plugin:
 
     def registration(self, **changes: Any) -> Frame:
         """A correct `register`, with some of its fields changed."""
+        names = self.settings.get("offers", [*BEHAVIOURS, "llm.chat"])
+        models = MODELS if "llm.chat" in names else []
         secret = {"resume": self.resume} if self.resume else {"token": os.environ.get("BKG_PLUGIN_TOKEN")}
         return {
             "type": "register",
@@ -174,9 +176,9 @@ class Plugin:
             "port": "internal",
             "capabilities": [
                 {"id": name, "streaming": name in STREAMING, **self.settings.get("terms", {}).get(name, {})}
-                for name in [*BEHAVIOURS, "llm.chat"]
+                for name in names
             ],
-            "models": [{"id": name, "capability": "llm.chat", "ownedBy": "tests"} for name in MODELS],
+            "models": [{"id": name, "capability": "llm.chat", "ownedBy": "tests"} for name in models],
             **({"meta": {"hotConfig": True}} if self.settings.get("hot") else {}),
             **secret,
             **changes,

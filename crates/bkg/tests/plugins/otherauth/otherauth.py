@@ -52,6 +52,7 @@ class Provider:
             "otherauth.held": lambda *_: {"count": len(self.waiting)},
             "otherauth.hang": lambda payload, _: self.turn(hangs=payload["on"]),
             "otherauth.fail": lambda payload, _: self.turn(failure=payload.get("code")),
+            "otherauth.execute": lambda payload, _: payload,
             "otherauth.count": lambda *_: {"count": self.answered},
             "otherauth.generation": lambda *_: {"generation": accounts.generation},
             "otherauth.forget": self.forget,

@@ -1,0 +1,64 @@
+//! `GET /admin/system`: the daemon itself, its figures and its configuration.
+//!
+//! Of secrets it shows where they are, never what they are: no key of the configuration holds one.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::Admin;
+use crate::config::{EffectiveValue, Origin};
+use crate::error::Problem;
+use crate::logs::LogCounters;
+use crate::telemetry::HostSample;
+use crate::web::Call;
+
+/// The daemon, as it is at this moment.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct System {
+    version: &'static str,
+    started_at: Timestamp,
+    uptime_seconds: u64,
+    pid: u32,
+    data_dir: PathBuf,
+    /// What its own process costs; `null` until it was measured for the first time.
+    process: Option<HostSample>,
+    /// What was lost of the logs of plugins.
+    logs: LogCounters,
+    /// Every key in the order of `config/bkg.toml`.
+    config: Vec<ConfigKey>,
+}
+
+/// One key of the host's configuration as it took effect.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct ConfigKey {
+    #[serde(flatten)]
+    value: EffectiveValue,
+    /// Whether the environment or a flag set it, which win over the file.
+    locked: bool,
+}
+
+pub(super) async fn show(admin: Arc<Admin>, _: Call, _: Body) -> Result<Response, Problem> {
+    let uptime = Timestamp::now().duration_since(admin.started_at);
+    let config = admin.config_values.iter().map(|value| ConfigKey {
+        value: value.clone(),
+        locked: matches!(value.origin, Origin::Environment { .. } | Origin::Flag { .. }),
+    });
+    let system = System {
+        version: env!("CARGO_PKG_VERSION"),
+        started_at: admin.started_at,
+        uptime_seconds: u64::try_from(uptime.as_secs()).unwrap_or_default(),
+        pid: std::process::id(),
+        data_dir: admin.config.data_dir.clone(),
+        process: admin.telemetry.host(),
+        logs: admin.logs.counters(),
+        config: config.collect(),
+    };
+    Ok(axum::Json(system).into_response())
+}
