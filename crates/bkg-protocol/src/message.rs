@@ -433,6 +433,7 @@ pub struct Health {
 /// What the host makes of a plugin's health.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Condition {
     /// It serves.
     Healthy,

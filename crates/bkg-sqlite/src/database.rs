@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
+use tokio::sync::watch;
 
 use crate::definition::{Definition, Presence};
 use crate::error::{DatabaseError, OpenError};
@@ -180,6 +181,12 @@ impl Database {
     /// How many transactions have been committed since it was opened.
     pub fn commits(&self) -> u64 {
         self.inner.queue.commits()
+    }
+
+    /// A receiver that is woken after every commit, for those who follow what is written. It tells of
+    /// commits and not of tables: who is woken looks for what is new.
+    pub fn follow_commits(&self) -> watch::Receiver<u64> {
+        self.inner.queue.follow_commits()
     }
 }
 

@@ -7,12 +7,11 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use crate::error::DatabaseError;
 
@@ -64,7 +63,8 @@ pub(crate) struct Queue {
     places: Semaphore,
     waiting: Mutex<Waiting>,
     arrived: Condvar,
-    commits: AtomicU64,
+    /// How many there were; wakes those who follow.
+    commits: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -87,7 +87,7 @@ impl Queue {
             places: Semaphore::new(CAPACITY),
             waiting: Mutex::default(),
             arrived: Condvar::new(),
-            commits: AtomicU64::new(0),
+            commits: watch::Sender::new(0),
         }
     }
 
@@ -151,12 +151,17 @@ impl Queue {
 
     /// Counts a commit.
     pub(crate) fn committed(&self) {
-        self.commits.fetch_add(1, Ordering::Relaxed);
+        self.commits.send_modify(|commits| *commits += 1);
     }
 
     /// How many commits there were.
     pub(crate) fn commits(&self) -> u64 {
-        self.commits.load(Ordering::Relaxed)
+        *self.commits.borrow()
+    }
+
+    /// A receiver that is woken after every commit.
+    pub(crate) fn follow_commits(&self) -> watch::Receiver<u64> {
+        self.commits.subscribe()
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {

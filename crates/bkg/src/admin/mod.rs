@@ -22,12 +22,12 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Catalogue, EffectiveValue, HostConfig};
 use crate::entries::Entries;
 use crate::logs::{LogLine, Logs};
+use crate::plugin_object::PluginObject;
 use crate::registry::Registry;
 use crate::store::{Audit, Usage};
 use crate::supervisor::Supervisor;
 use crate::telemetry::Telemetry;
 use crate::web::{Access, Endpoint, Routes, Tag};
-use plugins::PluginObject;
 
 /// What the operator's HTTP works with.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub struct Admin {
     /// Every key of it, with where its value came from.
     pub config_values: Vec<EffectiveValue>,
     /// What was found in the plugin folders, the unusable ones too.
-    pub catalogue: Catalogue,
+    pub catalogue: Arc<Catalogue>,
     /// What is alive.
     pub registry: Arc<Registry>,
     /// Who starts and stops.

@@ -28,6 +28,7 @@ use crate::config::{Catalogue, HostConfig, Loaded, Outcome, discover};
 use crate::dispatcher::Dispatcher;
 use crate::entries::{self, Entries};
 use crate::gateway::{self, Gateway};
+use crate::live::{self, Live};
 use crate::logs::{LogSettings, Logs};
 use crate::registry::{PrivateListener, Registry, State};
 use crate::store::{DataDir, Store, StoreError};
@@ -174,6 +175,7 @@ pub struct Host {
     pub store: Store,
     authenticator: Arc<Authenticator>,
     changes: Arc<Changes>,
+    live: Arc<Live>,
     table: Vec<Endpoint>,
     ports: (u16, u16),
     elsewhere: Vec<SocketAddr>,
@@ -205,6 +207,7 @@ impl Host {
 
         let mut catalogue = discover(config.plugin_directories());
         let known_entries = entries::restore(&mut catalogue, &store).await?;
+        let catalogue = Arc::new(catalogue);
         report(&catalogue);
         let known = catalogue.ready().map(|(found, entry)| (Arc::new(entry.clone()), found.root.clone()));
         let registry = Arc::new(Registry::new(known, config.dispatch_order.clone()));
@@ -286,7 +289,7 @@ impl Host {
         let operator = Arc::new(Admin {
             config: Arc::clone(&config),
             config_values: values,
-            catalogue,
+            catalogue: Arc::clone(&catalogue),
             registry: Arc::clone(&registry),
             supervisor: Arc::clone(&supervisor),
             entries: Arc::new(entries),
@@ -313,9 +316,18 @@ impl Host {
             Arc::clone(&data),
             &config.http,
         );
+        let live = Live::start(live::Sources {
+            registry: Arc::clone(&registry),
+            catalogue,
+            logs: logs.clone(),
+            telemetry: Arc::clone(&telemetry),
+            audit: store.audit.clone(),
+            authenticator: Arc::clone(&authenticator),
+        })
+        .await?;
         let routes = gateway::routes(Routes::new(guard), &gateway);
         let routes = accounts::routes(admin::routes(routes, &operator), &Arc::new(accounts));
-        let routes = api::routes(routes, &applications);
+        let routes = live::routes(api::routes(routes, &applications), &live);
         let table = routes.table().to_vec();
         let server = Server::new(routes.into_router(), config.http.clone(), config.supervisor.drain)
             .behind(TrustedProxies::new(&config.trusted_proxies));
@@ -340,6 +352,7 @@ impl Host {
             store,
             authenticator,
             changes,
+            live,
             server,
             bus,
             attendance,
@@ -370,6 +383,7 @@ impl Host {
     pub async fn stop(self) {
         self.stop_server.cancel();
         let _ = self.server.await;
+        self.live.finish().await;
         self.changes.finish().await;
         self.supervisor.shut_down().await;
         self.stop_bus.cancel();

@@ -10,6 +10,7 @@ mod caller;
 mod changes;
 mod limits;
 mod provider;
+mod tickets;
 mod verdicts;
 
 use std::collections::HashMap;
@@ -33,6 +34,8 @@ pub use caller::{Caller, Credential, KeyLimits, Rights};
 pub use changes::{Change, ChangeError, Changes};
 use limits::Consumption;
 pub use provider::{Provider, ProviderError};
+pub use tickets::Ticket;
+use tickets::Tickets;
 use verdicts::{Digest, Put, Recollection, Verdicts};
 
 /// How long the provider may take to check a credential.
@@ -56,6 +59,7 @@ pub struct Authenticator {
     provider: Provider,
     verdicts: Verdicts,
     consumption: Consumption,
+    tickets: Tickets,
     /// The credentials that are being asked about, so that many requests ask once.
     asking: Mutex<HashMap<Digest, watch::Receiver<Option<Checked>>>>,
     tasks: TaskTracker,
@@ -127,6 +131,7 @@ impl Authenticator {
             provider,
             verdicts: Verdicts::default(),
             consumption: Consumption::default(),
+            tickets: Tickets::default(),
             asking: Mutex::default(),
             tasks: TaskTracker::new(),
         })
@@ -144,6 +149,22 @@ impl Authenticator {
         let caller = self.check(credential).await?;
         self.consumption.count_request(&caller, Timestamp::now)?;
         Ok(caller)
+    }
+
+    /// A one-time ticket that stands for a caller's credential, for thirty seconds.
+    ///
+    /// # Errors
+    /// There are too many that nobody has used.
+    pub fn issue_ticket(&self, caller: &Caller) -> Result<Ticket, AuthError> {
+        self.tickets.issue(caller, Instant::now())
+    }
+
+    /// Whose ticket this is; nobody can use it again.
+    ///
+    /// # Errors
+    /// [`AuthError::Invalid`]: it is used, too old, or its caller was revoked.
+    pub fn redeem(&self, ticket: &str) -> Result<Caller, AuthError> {
+        self.tickets.redeem(ticket, Instant::now())
     }
 
     async fn check(self: &Arc<Self>, credential: &str) -> Checked {

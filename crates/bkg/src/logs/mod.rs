@@ -197,6 +197,17 @@ impl Logs {
         Subscription::new(journal, after)
     }
 
+    /// The number of a plugin's newest line; 0 if it has none.
+    pub fn newest(&self, plugin: &PluginName) -> u64 {
+        self.journal(plugin).last_seq()
+    }
+
+    /// Where a reader goes on who has the line `seq`: there, or at the end of what the last host left, if
+    /// this plugin has not reached that number.
+    pub fn position(&self, plugin: &PluginName, seq: u64) -> u64 {
+        self.journal(plugin).known(seq)
+    }
+
     /// What was lost so far.
     pub fn counters(&self) -> LogCounters {
         let counters = &self.shared.counters;

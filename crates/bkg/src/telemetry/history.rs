@@ -43,6 +43,22 @@ impl History {
         self.last_seq
     }
 
+    /// The number of the newest sample; 0 before the first.
+    pub(super) fn last_seq(&self) -> u64 {
+        self.last_seq
+    }
+
+    /// All that is kept with numbers above `seq`, the oldest first.
+    pub(super) fn after(&self, seq: u64) -> Vec<Arc<Sample>> {
+        let kept = self.plugins.values().flatten().flat_map(|kept| {
+            let newest_first = kept.samples.iter().rev();
+            newest_first.take_while(|sample| sample.seq > seq).cloned()
+        });
+        let mut samples: Vec<_> = kept.collect();
+        samples.sort_by_key(|sample| sample.seq);
+        samples
+    }
+
     pub(super) fn add(&mut self, sample: Arc<Sample>) {
         let launches = self.plugins.entry(sample.plugin.clone()).or_default();
         let instance = sample.instance;

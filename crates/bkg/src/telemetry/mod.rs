@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bkg_protocol::{InstanceId, PluginName, message};
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::broadcast;
 use tokio::time::MissedTickBehavior;
@@ -28,7 +29,7 @@ use measure::{Figures, Measuring};
 const ON_THE_WAY: usize = 1_024;
 
 /// What the processes of one launch used and held at one moment, added up.
-#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Sample {
     /// Grows by one with every sample of any plugin while the daemon runs, from 1.
@@ -53,7 +54,7 @@ pub struct Sample {
 }
 
 /// What the daemon's own process used and held at one moment.
-#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HostSample {
     /// When it was taken.
@@ -69,7 +70,7 @@ pub struct HostSample {
 }
 
 /// What is known of one plugin: the host's samples and the plugin's own figures.
-#[derive(Debug, Serialize, schemars::JsonSchema)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PluginTelemetry {
     /// Whose.
@@ -83,7 +84,7 @@ pub struct PluginTelemetry {
 }
 
 /// What an instance said of its own process.
-#[derive(Debug, Serialize, schemars::JsonSchema)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OwnTelemetry {
     /// The launch.
@@ -181,6 +182,18 @@ impl Telemetry {
     /// which they were started.
     pub fn latest(&self, plugin: &PluginName) -> Vec<Arc<Sample>> {
         self.lock().latest(plugin)
+    }
+
+    /// The number of the newest sample of any plugin; 0 before the first.
+    pub fn newest(&self) -> u64 {
+        self.lock().last_seq()
+    }
+
+    /// What is kept of all plugins with numbers above `seq`, the oldest first, and the number of the
+    /// newest sample at that moment.
+    pub fn after(&self, seq: u64) -> (Vec<Arc<Sample>>, u64) {
+        let kept = self.lock();
+        (kept.after(seq), kept.last_seq())
     }
 
     /// What the daemon itself costs; `None` before the first round.

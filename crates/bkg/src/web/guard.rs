@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderName, Method};
 
 use super::proxy::{ForwardedHost, Scheme};
 use super::routes::Access;
+use super::upgrade::ticket;
 use crate::auth::{AuthError, Authenticator, Caller};
 use crate::error::Problem;
 
@@ -61,6 +62,12 @@ impl Guard {
             return Ok(Caller::nobody());
         }
         let presented = presented(parts)?;
+        if access == Access::Socket {
+            self.check_socket(parts, presented)?;
+            if let (Presented::Nothing | Presented::Cookie(_), Some(ticket)) = (presented, ticket(parts)) {
+                return Ok(self.authenticator.redeem(ticket)?);
+            }
+        }
         let credential = match presented {
             Presented::Nothing => {
                 self.check_host(parts)?;
@@ -84,9 +91,23 @@ impl Guard {
                 let message = "this is for users who have logged in, not for keys: `POST /auth/login`";
                 return Err(Problem::new(ErrorCode::Forbidden, message));
             }
-            Access::Login | Access::Public | Access::AnyCaller | Access::Capability => {}
+            Access::Login | Access::Public | Access::AnyCaller | Access::Capability | Access::Socket => {}
         }
         Ok(caller)
+    }
+
+    /// Whether a socket may be opened from where this comes. A browser lets any page open one and sends
+    /// the cookie along, so whatever comes with either of a browser's marks must come from our own page.
+    fn check_socket(&self, parts: &Parts, presented: Presented<'_>) -> Result<(), Problem> {
+        let is_of_a_browser = parts.headers.contains_key(ORIGIN) || parts.headers.contains_key(COOKIE);
+        if is_of_a_browser || !matches!(presented, Presented::Bearer(_)) {
+            self.check_host(parts)?;
+        }
+        if is_of_a_browser && !is_own_origin(parts) {
+            let message = "a socket of a browser is for pages of this daemon alone: its `Origin` must be the address that it is opened at; a program sends `Authorization: Bearer <key>` and neither origin nor cookie";
+            return Err(Problem::new(ErrorCode::Forbidden, message));
+        }
+        Ok(())
     }
 
     async fn check_public(&self, parts: &Parts) -> Result<(), Problem> {
@@ -369,5 +390,29 @@ mod tests {
             assert_eq!(check_same_origin(&parts, NoWord::Passes).is_ok(), public, "{headers:?}");
         }
         assert!(check_same_origin(&parts("GET", "/x", &[]), NoWord::Refuses).is_ok());
+    }
+
+    #[test]
+    fn an_origin_is_our_own_only_with_scheme_host_and_port() {
+        for (host, origin, is_own) in [
+            ("localhost:43119", "http://localhost:43119", true),
+            ("LocalHost:43119", "http://localhost:43119", true),
+            ("localhost", "http://localhost", true),
+            ("[::1]:43119", "http://[::1]:43119", true),
+            ("localhost:43119", "https://localhost:43119", false),
+            ("localhost:43119", "ws://localhost:43119", false),
+            ("localhost:43119", "http://localhost", false),
+            ("localhost:43119", "http://localhost:43118", false),
+            ("localhost:43119", "http://127.0.0.1:43119", false),
+            ("localhost:43119", "http://localhost:43119.evil.example", false),
+            ("localhost:43119", "null", false),
+            ("localhost:43119", "", false),
+        ] {
+            let parts = parts("GET", "/ws", &[("host", host), ("origin", origin)]);
+            assert_eq!(is_own_origin(&parts), is_own, "{origin} under {host}");
+        }
+        let twice = [("host", "a"), ("origin", "http://a"), ("origin", "http://a")];
+        assert!(!is_own_origin(&parts("GET", "/ws", &twice)));
+        assert!(!is_own_origin(&parts("GET", "/ws", &[("host", "a")])));
     }
 }

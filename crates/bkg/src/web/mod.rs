@@ -1,6 +1,6 @@
 //! HTTP as this daemon speaks it: connections, who gets past the door, declared routes, bodies, events.
 //!
-//! Not what the routes do: that is `gateway`, `admin` and `accounts`. The invariant: a request reaches a handler
+//! Not what the routes do: that is `gateway`, `admin`, `accounts` and `live`. The invariant: a request reaches a handler
 //! only through [`Routes`], which knows the access that each route declares.
 
 mod body;
@@ -12,6 +12,7 @@ mod proxy;
 mod routes;
 mod server;
 mod tls;
+mod upgrade;
 
 pub(crate) use body::members;
 pub use events::{KEEP_ALIVE, KEEP_ALIVE_AFTER, event_headers};
@@ -25,3 +26,4 @@ pub use proxy::{Scheme, TrustedProxies};
 pub use routes::{Access, Call, Peer, RequestId, Routes};
 pub use server::{Entrance, Listener, Server};
 pub use tls::{Tls, TlsError};
+pub use upgrade::{SUBPROTOCOL, Socket, TICKET_PREFIX};

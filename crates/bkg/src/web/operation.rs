@@ -462,7 +462,9 @@ fn refusals(access: Access) -> &'static [ErrorCode] {
     ];
     match access {
         Access::Public => &[],
-        Access::AnyCaller | Access::Login | Access::Scope(_) | Access::Capability => &KNOWN,
+        Access::AnyCaller | Access::Login | Access::Scope(_) | Access::Capability | Access::Socket => {
+            &KNOWN
+        }
     }
 }
 

@@ -38,6 +38,9 @@ pub enum Access {
     Scope(&'static str),
     /// Callers with the scope of the capability that the request names: the handler asks for it.
     Capability,
+    /// Anyone with a valid credential, or with a one-time ticket in its place, and no page but our own:
+    /// for sockets, which a page of another site can open like a page of ours.
+    Socket,
 }
 
 /// One request on its way into a handler: authenticated. Its body comes beside it, unread.

@@ -33,6 +33,7 @@ use super::body::{discard, returning};
 use super::proxy::{Scheme, TrustedProxies};
 use super::routes::{RequestId, dialect_of};
 use super::tls::Tls;
+use super::upgrade::Takeover;
 use crate::config::HttpLimits;
 use crate::error::{Dialect, Problem};
 
@@ -131,17 +132,14 @@ impl Server {
                     }
                 }
                 Ok((socket, peer)) => {
-                    let serving = self.clone().serve(
-                        entrance.clone(),
-                        socket,
-                        peer.ip(),
-                        connections.clone(),
-                        stop.clone(),
-                    );
-                    connections.spawn(async move {
-                        serving.await;
-                        drop(place);
-                    });
+                    let takeover = Takeover {
+                        place: Arc::new(place),
+                        tasks: connections.clone(),
+                        stop: stop.clone(),
+                        drain: self.drain,
+                    };
+                    let serving = self.clone().serve(entrance.clone(), socket, peer.ip(), takeover);
+                    connections.spawn(serving);
                 }
                 Err(problem) => {
                     warn!(error = %problem, "a connection cannot be accepted");
@@ -158,14 +156,10 @@ impl Server {
         }
     }
 
-    async fn serve(
-        self,
-        entrance: Entrance,
-        socket: TcpStream,
-        peer: IpAddr,
-        tasks: TaskTracker,
-        stop: CancellationToken,
-    ) {
+    /// Serves one connection, or as much of it as is HTTP: a request may take it over, and with it the
+    /// connection's place.
+    async fn serve(self, entrance: Entrance, socket: TcpStream, peer: IpAddr, takeover: Takeover) {
+        let stop = takeover.stop.clone();
         if socket.set_nodelay(true).is_err() {
             return;
         }
@@ -179,7 +173,7 @@ impl Server {
             return;
         }
         let Entrance::Tls(tls) = entrance else {
-            return self.speak(socket, peer, None, tasks, stop).await;
+            return self.speak(socket, peer, None, takeover).await;
         };
         // In a box, so that connections without TLS do not carry the room for it.
         let serving = Box::pin(async move {
@@ -188,7 +182,7 @@ impl Server {
                 shaken = timeout_at(deadline, tls.accept(socket)) => shaken,
             };
             if let Ok(Some(stream)) = shaken {
-                self.speak(stream, peer, Some(tls), tasks, stop).await;
+                self.speak(stream, peer, Some(tls), takeover).await;
             }
         });
         serving.await;
@@ -200,19 +194,22 @@ impl Server {
         stream: S,
         peer: IpAddr,
         tls: Option<Tls>,
-        tasks: TaskTracker,
-        stop: CancellationToken,
+        takeover: Takeover,
     ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let stop = takeover.stop.clone();
         let (router, proxies) = (self.router, self.proxies);
         let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
         let strict_transport = tls.and_then(|tls| tls.strict_transport);
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             let mut notes = std::mem::take(request.extensions_mut());
             proxies.note(peer, scheme, request.headers(), &mut notes);
+            if request.headers().contains_key(header::UPGRADE) {
+                notes.insert(takeover.clone());
+            }
             *request.extensions_mut() = notes;
-            let (router, tasks) = (router.clone(), tasks.clone());
+            let (router, tasks) = (router.clone(), takeover.tasks.clone());
             let strict_transport = strict_transport.clone();
             async move {
                 let (mut response, unread) = answer(router, request).await;
@@ -235,7 +232,8 @@ impl Server {
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.header_read_timeout)
             .max_buf_size(self.limits.header_bytes.max(8 << 10))
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
         let mut connection = std::pin::pin!(connection);
         // A client that breaks its connection is nothing to report.
         tokio::select! {

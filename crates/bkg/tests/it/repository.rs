@@ -4,11 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules of the daemon, in columns: an import may only point to a later column.
-const COLUMNS: [&[&str]; 11] = [
+const COLUMNS: [&[&str]; 12] = [
     &["cli"],
     &["app"],
-    &["gateway", "admin", "accounts", "api"],
+    &["gateway", "admin", "accounts", "api", "live"],
     &["entries"],
+    &["plugin_object"],
     &["bus", "supervisor", "telemetry"],
     &["web"],
     &["error"],

@@ -98,7 +98,7 @@ impl Sender {
             (Self::Session { scopes, .. }, _) => (scopes, true),
         };
         let may = match access {
-            Access::Public | Access::AnyCaller => true,
+            Access::Public | Access::AnyCaller | Access::Socket => true,
             Access::Login => has_logged_in,
             Access::Scope(wanted) => scopes.grant(wanted),
             Access::Capability => scopes.grant(HARMLESS),
@@ -193,7 +193,7 @@ async fn a_request_reaches_its_handler_exactly_if_it_may_what_the_route_declares
     let declared = table.iter().filter_map(|route| match route.access {
         Access::Scope(scope) => Some(scope),
         Access::Capability => Some(HARMLESS),
-        Access::Public | Access::AnyCaller | Access::Login => None,
+        Access::Public | Access::AnyCaller | Access::Login | Access::Socket => None,
     });
     let tried: BTreeSet<&str> = declared.chain(SCOPES).collect();
     let mut senders: Vec<Sender> =
@@ -252,6 +252,8 @@ async fn some_cells_of_the_matrix_are_as_a_person_wrote_them() {
         ("plugin:read", Method::GET, "/admin/system", Fate::Admitted),
         ("key:own", Method::GET, "/admin/system", Fate::Refused),
         ("", Method::GET, "/admin/plugins", Fate::Refused),
+        ("", Method::GET, "/ws", Fate::Admitted),
+        ("", Method::POST, "/auth/ticket", Fate::Admitted),
         ("admin", Method::GET, "/admin/users", Fate::Admitted),
         ("admin", Method::POST, "/auth/logout", Fate::Refused),
     ] {

@@ -199,6 +199,14 @@ pub(super) fn page(connection: &Connection, filter: &AuditFilter) -> rusqlite::R
     select.query_map(parameters, AuditRow::read)?.collect()
 }
 
+/// At most `limit` rows with numbers above `seq`, oldest first.
+pub(super) fn after(connection: &Connection, seq: u64, limit: usize) -> rusqlite::Result<Vec<AuditRow>> {
+    let select = format!("SELECT {COLUMNS} FROM audit WHERE seq > ?1 ORDER BY seq LIMIT ?2");
+    let seq = i64::try_from(seq).unwrap_or(i64::MAX);
+    let limit = limit.min(AuditFilter::MOST) as i64;
+    connection.prepare_cached(&select)?.query_map([seq, limit], AuditRow::read)?.collect()
+}
+
 /// Hands every row at or after `since` to `take`, oldest first, until that fails.
 pub(super) fn each<E: From<StoreError>>(
     connection: &Connection,

@@ -17,6 +17,7 @@ use bkg_sqlite::Database;
 use bkg_sqlite::rusqlite::{self, Connection, OptionalExtension};
 use jiff::Timestamp;
 use serde_json::Value;
+use tokio::sync::watch;
 use tracing::warn;
 use uuid::Uuid;
 
@@ -135,6 +136,28 @@ impl Audit {
     /// The database's.
     pub async fn page(&self, filter: AuditFilter) -> Result<Vec<AuditRow>, StoreError> {
         self.database.read(move |connection| Ok(entry::page(connection, &filter)?)).await
+    }
+
+    /// At most `limit` rows with numbers above `seq`, and never more than [`AuditFilter::MOST`], oldest
+    /// first.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn after(&self, seq: u64, limit: usize) -> Result<Vec<AuditRow>, StoreError> {
+        self.database.read(move |connection| Ok(entry::after(connection, seq, limit)?)).await
+    }
+
+    /// The number of the newest row; 0 if there is none.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn newest(&self) -> Result<u64, StoreError> {
+        self.database.read(|connection| Ok(chain::highest(connection)?.unsigned_abs())).await
+    }
+
+    /// A receiver that is woken whenever there may be new rows: to be looked for with [`Audit::after`].
+    pub fn follow(&self) -> watch::Receiver<u64> {
+        self.database.follow_commits()
     }
 
     async fn end(&self, id: Uuid, outcome: Outcome, detail: Value) -> Result<(), StoreError> {
@@ -405,6 +428,25 @@ mod tests {
         let verification = verify(host.directory.path());
         let expected = Verification { entries: 2 * MANY as u64, open: MANY as u64 / 2, findings: vec![] };
         assert_eq!(verification, expected);
+    }
+
+    #[test]
+    fn who_follows_is_woken_and_finds_what_is_new_in_order() {
+        let host = TestStore::new();
+        let audit = &host.store.audit;
+        host.note(3);
+        let mut follow = audit.follow();
+        assert_eq!(host.wait(audit.newest()).unwrap(), 3);
+        follow.borrow_and_update();
+        host.wait(audit.note(action("key k_4"), Outcome::Done)).unwrap();
+        host.wait(follow.changed()).unwrap();
+        let after = |seq, limit| {
+            let rows = host.wait(audit.after(seq, limit)).unwrap();
+            rows.iter().map(|row| row.seq).collect::<Vec<_>>()
+        };
+        assert_eq!(after(3, 10), [4]);
+        assert_eq!(after(0, 2), [1, 2]);
+        assert!(after(4, 10).is_empty() && after(u64::MAX, 10).is_empty());
     }
 
     #[test]

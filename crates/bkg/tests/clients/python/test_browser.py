@@ -6,6 +6,7 @@ Each test looks at the wire, at what the page got, and at the daemon, where noth
 """
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 from browser import MISSING, Browser, Page, Profile, find_browser
-from harness import ADMIN_PASSWORD, Host, apikeys
+from harness import ADMIN_PASSWORD, REPOSITORY, Host, apikeys, until
 
 STOP = "/admin/plugins/misbehave/stop"
 COOKIES = {"bkg_session", "bkg_refresh"}
@@ -267,10 +268,100 @@ def test_a_foreign_page_neither_logs_in_nor_out_nor_renews(
     assert state(guarded) == before
 
 
-@pytest.mark.parametrize("port", ["api", "bus"])
+def open_socket(page: Page, url: str, *protocols: str) -> Any:
+    """The type of the first message of a socket; else the code that it was closed with."""
+    return page.run(f"""new Promise(done => {{
+        const socket = new WebSocket({json.dumps(url)}, {json.dumps(protocols)});
+        socket.onmessage = event => done(JSON.parse(event.data).type);
+        socket.onclose = event => done(event.code);
+    }})""")
+
+
+def ticket_of(page: Page) -> Any:
+    """A one-time ticket, for whoever is logged in at this page of our own."""
+    return page.run("fetch('/auth/ticket', { method: 'POST' }).then(answer => answer.json())")["ticket"]
+
+
 @pytest.mark.parametrize("from_where", ["same-site", "cross-site", "own"])
-def test_no_page_opens_a_socket(
-    guarded: Host, victim: Profile, elsewhere: int, from_where: str, port: str
+def test_a_socket_is_for_pages_of_our_own(
+    guarded: Host, victim: Profile, elsewhere: int, from_where: str
+) -> None:
+    pages = {
+        "same-site": f"http://127.0.0.1:{elsewhere}/",
+        "cross-site": f"http://evil.example:{elsewhere}/",
+        "own": f"{guarded.url}/health",
+    }
+    before = state(guarded)
+    page = victim.page(pages[from_where])
+    own = victim.page(pages["own"])
+    for path in ("/ws", "/ws/plugins"):
+        url = f"ws://127.0.0.1:{guarded.ports['api']}{path}"
+        # With the cookie that the browser sends by itself, and with a ticket, even one that was stolen.
+        for protocols in (("bkg.v1",), ("bkg.v1", f"bkg.ticket.{ticket_of(own)}")):
+            outcome = open_socket(page, url, *protocols)
+            if from_where == "own":
+                assert outcome == "bootstrap", url
+            else:
+                assert outcome == 1006
+                assert "response code: 403" in page.socket_error(), url
+    assert open_socket(page, f"ws://127.0.0.1:{guarded.ports['api']}/") == 1006
+    assert "response code: 404" in page.socket_error()
+    assert state(guarded) == before
+
+
+def test_a_ticket_opens_one_socket(guarded: Host, victim: Profile) -> None:
+    page = victim.page(f"{guarded.url}/health")
+    url = f"ws://127.0.0.1:{guarded.ports['api']}/ws"
+    ticket = ticket_of(page)
+    assert open_socket(page, url, "bkg.v1", f"bkg.ticket.{ticket}") == "bootstrap"
+    assert open_socket(page, url, "bkg.v1", f"bkg.ticket.{ticket}") == 1006
+    assert "Authentication failed" in page.socket_error(), "this browser's word for 401"
+    assert ticket not in guarded.log.read_text(errors="replace")
+
+
+def test_under_a_foreign_name_there_is_no_socket(guarded: Host, victim: Profile) -> None:
+    origin = f"rebind.example:{guarded.ports['api']}"
+    page = victim.page(f"http://{origin}/health")
+    assert open_socket(page, f"ws://{origin}/ws") == 1006
+    assert "response code: 421" in page.socket_error()
+
+
+def test_the_example_of_the_documentation_follows_a_log(guarded: Host, victim: Profile) -> None:
+    (example,) = re.findall(r"```js\n(.*?)```", (REPOSITORY / "docs/live.md").read_text(), re.DOTALL)
+    page = victim.page(f"{guarded.url}/health")
+    # Its sockets are kept, to be broken here as a network breaks them.
+    page.run(f"""(() => {{
+        const sockets = window.sockets = [], lines = window.lines = [];
+        window.WebSocket = class extends WebSocket {{
+            constructor(...given) {{ super(...given); sockets.push(this); }}
+        }};
+        window.followLogs = {example.replace("function followLogs", "function")};
+        window.end = followLogs('misbehave', more => lines.push(...more.map(line => line.seq)), () => {{}});
+    }})()""")
+
+    def last() -> int:
+        lines = guarded.http("GET", "/admin/plugins/misbehave/logs?tail=1").json()["lines"]
+        return int(lines[0]["seq"]) if lines else 0
+
+    def follows() -> None:
+        due = last() + 20
+        guarded.invoke("test.flood_logs", {"lines": 20})
+        until(lambda: last() >= due, "the lines are there")
+        until(lambda: due in page.run("lines"), "the page has them")
+
+    for connections in (1, 2, 3):
+        made = f"sockets.length === {connections}"
+        page.run(f"new Promise(done => setInterval(() => {made} && done(), 10))")
+        follows()
+        page.run("sockets.at(-1).close()")
+    page.run("end()")
+    lines = page.run("lines")
+    assert lines == list(range(lines[0], lines[-1] + 1))
+
+
+@pytest.mark.parametrize("from_where", ["same-site", "cross-site", "own"])
+def test_no_page_opens_a_socket_to_the_bus(
+    guarded: Host, victim: Profile, elsewhere: int, from_where: str
 ) -> None:
     pages = {
         "same-site": f"http://127.0.0.1:{elsewhere}/",
@@ -280,16 +371,9 @@ def test_no_page_opens_a_socket(
     before = state(guarded)
     page = victim.page(pages[from_where])
     for path in ("/", "/ws"):
-        url = f"ws://127.0.0.1:{guarded.ports[port]}{path}"
-        outcome = page.run(f"""new Promise(done => {{
-            const socket = new WebSocket('{url}');
-            socket.onopen = () => done('open');
-            socket.onclose = event => done(event.code);
-        }})""")
-        assert outcome == 1006
-        # The bus refuses pages; the HTTP surface has no socket to offer at all.
-        expected = 403 if port == "bus" else 404
-        assert f"response code: {expected}" in page.socket_error(), url
+        url = f"ws://127.0.0.1:{guarded.ports['bus']}{path}"
+        assert open_socket(page, url) == 1006
+        assert "response code: 403" in page.socket_error(), url
     assert state(guarded) == before
 
 

@@ -1,0 +1,201 @@
+//! A plugin as operators see it: one JSON object, the same from every route and on the live socket.
+//!
+//! Not the plugin itself: that is a record of the registry. The invariant: there is no second way to
+//! show a plugin, so whoever has seen the object in one place knows it in all. `admin` answers with
+//! it, and `live` sends it when it changed.
+
+use std::sync::Arc;
+
+use bkg_protocol::InstanceId;
+use bkg_protocol::host::Contract;
+use bkg_protocol::message::{self, Condition, Model};
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::config::{Catalogue, Discovered, Outcome};
+use crate::registry::{Instance, PluginRecord};
+use crate::telemetry::{Sample, Telemetry};
+
+/// A plugin, as `GET /admin/plugins/{name}` shows it.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "Plugin")]
+pub struct PluginObject {
+    /// Its name; of a folder that cannot be used, what it would be called.
+    pub name: String,
+    /// Its state, or `shadowed` or `broken` for a folder that cannot be used.
+    pub status: &'static str,
+    /// One sentence on how the state came to be.
+    pub reason: Option<String>,
+    /// Since when it is in this state.
+    pub since: Option<Timestamp>,
+    /// How often it was started again since someone last started it.
+    pub restarts: u32,
+    /// What it is for, in its author's words.
+    pub description: String,
+    /// Its version: as it registered, else as its entry says.
+    pub version: String,
+    /// The real path of its folder.
+    pub folder: String,
+    /// Whether it starts with the host.
+    pub autostart: bool,
+    /// When it is started again.
+    pub restart: Value,
+    /// What it registered, or may register while no instance is there.
+    pub capabilities: Vec<String>,
+    /// The models that it serves.
+    pub models: Vec<Model>,
+    /// Its registered instances, oldest first.
+    pub instances: Vec<InstanceObject>,
+    /// The newest sample of each launch that has processes, registered or not.
+    pub resources: Vec<Arc<Sample>>,
+    /// How many requests wait for a free place.
+    pub queued: usize,
+    /// Its effective entry; secrets read as `{"$secret": true}`.
+    pub config: Value,
+    /// The number of its saved revision; 0 where nothing was saved.
+    pub revision: u64,
+    /// Whether a process of it runs with something else than this entry.
+    pub restart_needed: bool,
+    /// The JSON Schema of its settings.
+    pub config_schema: Option<Value>,
+    /// Why the folder is no usable plugin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// One registered instance of a plugin.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "Instance")]
+pub struct InstanceObject {
+    /// The launch.
+    pub id: InstanceId,
+    /// Its process, where the host started it.
+    pub pid: Option<u32>,
+    /// How it feels.
+    pub status: Condition,
+    /// When it registered.
+    pub since: Timestamp,
+    /// How many requests it has not answered yet.
+    pub in_flight: u32,
+    /// Which contract it speaks: `base` or `extended`.
+    pub contract: &'static str,
+    /// How it is known to be of the launch: `process`, or `first-come` where the first that dialled was
+    /// taken.
+    pub identity: &'static str,
+    /// Where it listens itself.
+    pub port: Option<u16>,
+    /// The figures that it last gave of itself.
+    pub telemetry: Option<message::Telemetry>,
+}
+
+impl PluginObject {
+    /// The object of a usable plugin at this moment.
+    pub fn of(record: &PluginRecord, telemetry: &Telemetry) -> Self {
+        let entry = &record.entry;
+        let mut capabilities: Vec<String> = Vec::new();
+        let mut models: Vec<Model> = Vec::new();
+        for instance in &record.instances {
+            let registration = instance.registration();
+            for capability in registration.capabilities() {
+                if !capabilities.iter().any(|known| known == capability.as_str()) {
+                    capabilities.push(capability.to_string());
+                }
+            }
+            for model in &registration.models {
+                if !models.contains(model) {
+                    models.push(model.clone());
+                }
+            }
+        }
+        if record.instances.is_empty() {
+            capabilities = entry.capabilities.iter().map(|granted| granted.id.to_string()).collect();
+        }
+        let instances = &record.instances;
+        let version = instances.iter().find_map(|one| one.registration().register.version.clone());
+        Self {
+            name: entry.name.to_string(),
+            status: record.state().as_str(),
+            reason: record.status.reason.clone(),
+            since: Some(record.status.since),
+            restarts: record.status.restarts,
+            description: entry.description.clone(),
+            version: version.unwrap_or_else(|| entry.version.clone()),
+            folder: record.root.display().to_string(),
+            autostart: entry.autostart,
+            restart: json!(entry.restart),
+            capabilities,
+            models,
+            instances: instances.iter().map(|instance| InstanceObject::of(instance)).collect(),
+            resources: telemetry.latest(&entry.name),
+            queued: record.capacity.waiting(),
+            config: entry.shown(record.schema.as_deref()),
+            revision: entry.revision,
+            restart_needed: record.restart_needed(),
+            config_schema: record.config_schema().cloned(),
+            error: None,
+        }
+    }
+
+    /// The folders that cannot be used, each with the reason.
+    pub fn unusable(catalogue: &Catalogue) -> impl Iterator<Item = Self> {
+        catalogue.plugins.iter().filter_map(|found| match &found.outcome {
+            Outcome::Ready(_) => None,
+            Outcome::Shadowed { name, by } => {
+                let why = format!("`{}` has this name already: rename one of them", by.display());
+                Some(Self::of_folder(found, name.to_string(), "shadowed", why))
+            }
+            Outcome::Broken { error } => {
+                let name = found.folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                Some(Self::of_folder(found, name, "broken", error.to_string()))
+            }
+        })
+    }
+
+    fn of_folder(found: &Discovered, name: String, status: &'static str, error: String) -> Self {
+        Self {
+            name,
+            status,
+            reason: Some(error.clone()),
+            since: None,
+            restarts: 0,
+            description: String::new(),
+            version: String::new(),
+            folder: found.folder.display().to_string(),
+            autostart: false,
+            restart: Value::Null,
+            capabilities: Vec::new(),
+            models: Vec::new(),
+            instances: Vec::new(),
+            resources: Vec::new(),
+            queued: 0,
+            config: Value::Null,
+            revision: 0,
+            restart_needed: false,
+            config_schema: None,
+            error: Some(error),
+        }
+    }
+}
+
+impl InstanceObject {
+    fn of(instance: &Instance) -> Self {
+        Self {
+            id: instance.id,
+            pid: instance.pid,
+            status: instance.condition(),
+            since: instance.since,
+            in_flight: instance.in_flight(),
+            contract: match instance.contract {
+                Contract::Base => "base",
+                Contract::Extended => "extended",
+            },
+            identity: if instance.verified { "process" } else { "first-come" },
+            port: instance.registration().register.port.number(),
+            telemetry: instance.telemetry().map(|own| own.telemetry.clone()),
+        }
+    }
+}
