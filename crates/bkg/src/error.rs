@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::response::{IntoResponse, Response};
 use bkg_protocol::{ErrorCode, RawJson, WireError};
 use http::{HeaderName, HeaderValue, StatusCode, header};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
 use crate::auth::{AuthError, ChangeError, ProviderError};
@@ -41,6 +42,98 @@ pub enum Dialect {
     Backplane,
     /// OpenAI's, below `/v1`.
     OpenAi,
+}
+
+impl Dialect {
+    /// Whose names the errors of a path use.
+    pub fn of_path(path: &str) -> Self {
+        if path == "/v1" || path.starts_with("/v1/") { Self::OpenAi } else { Self::Backplane }
+    }
+
+    /// The word for a code.
+    pub fn word(self, code: ErrorCode) -> &'static str {
+        match self {
+            Self::Backplane => code.as_str(),
+            Self::OpenAi => openai_code(code),
+        }
+    }
+
+    /// The schema of an error body.
+    pub fn schema(self, generator: &mut SchemaGenerator) -> Schema {
+        match self {
+            Self::Backplane => generator.subschema_for::<ErrorBody>(),
+            Self::OpenAi => generator.subschema_for::<OpenAiErrorBody>(),
+        }
+    }
+}
+
+/// What [`Problem::body`] makes, as types for the reference.
+macro_rules! error_body {
+    ($dialect:expr, $words:ident $body:ident $object:ident, $of_body:literal, $of_object:literal) => {
+        #[doc = $of_body]
+        #[derive(JsonSchema)]
+        #[allow(dead_code, reason = "a type for the reference alone")]
+        struct $body {
+            error: $object,
+        }
+
+        #[doc = $of_object]
+        #[derive(JsonSchema)]
+        #[allow(dead_code, reason = "a type for the reference alone")]
+        struct $object {
+            /// What happened, to what, and what to do next.
+            message: String,
+            /// What kind of failure it is, in OpenAI's words.
+            r#type: Kind,
+            /// The parameter that was wrong.
+            param: Option<String>,
+            /// What went wrong, as a word that programs can rely on.
+            code: $words,
+            /// Whatever else helps.
+            #[schemars(skip_serializing_if = "Option::is_none")]
+            details: Option<Value>,
+        }
+
+        struct $words;
+
+        impl JsonSchema for $words {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($words).into()
+            }
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                let words: Vec<_> = ErrorCode::ALL.iter().map(|code| $dialect.word(*code)).collect();
+                json_schema!({ "type": "string", "enum": words })
+            }
+        }
+    };
+}
+
+error_body!(
+    Dialect::Backplane,
+    ErrorWord ErrorBody ErrorObject,
+    "The body of every answer that is an error.",
+    "What went wrong."
+);
+error_body!(
+    Dialect::OpenAi,
+    OpenAiErrorWord OpenAiErrorBody OpenAiErrorObject,
+    "The body of every answer below `/v1` that is an error.",
+    "What went wrong, in the words of OpenAI's clients."
+);
+
+/// The kinds of failures that an error body names.
+struct Kind;
+
+impl JsonSchema for Kind {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ErrorKind".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let mut kinds: Vec<_> = ErrorCode::ALL.iter().map(|code| kind(*code)).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        json_schema!({ "type": "string", "enum": kinds })
+    }
 }
 
 /// A failure, ready to be told over HTTP.
@@ -100,15 +193,11 @@ impl Problem {
 
     /// The body: `{"error": {"message", "type", "param", "code", "details"?}}`.
     pub fn body(&self, dialect: Dialect) -> Value {
-        let code = match dialect {
-            Dialect::Backplane => self.code.as_str(),
-            Dialect::OpenAi => openai_code(self.code),
-        };
         let mut error = json!({
             "message": self.message,
             "type": kind(self.code),
             "param": self.param,
-            "code": code,
+            "code": dialect.word(self.code),
         });
         if let Some(details) = &self.details {
             error["details"] = details.read().unwrap_or(Value::Null);

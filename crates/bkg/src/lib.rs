@@ -1,9 +1,9 @@
 //! The Backplane daemon as a library; the one binary beside it is a page long.
 //!
 //! Modules in dependency order, imports only point right:
-//! `cli → app → gateway admin accounts api live → entries → plugin_object → bus supervisor telemetry → web →
-//! error → auth → dispatcher → registry → logs store config`. `docs/architecture.md` follows one request
-//! through them.
+//! `cli → app → gateway admin accounts api live reference → entries → plugin_object → bus supervisor
+//! telemetry → web → error → auth → dispatcher → registry → logs store config`. `docs/architecture.md`
+//! follows one request through them.
 
 pub mod accounts;
 pub mod admin;
@@ -20,6 +20,7 @@ pub mod gateway;
 pub mod live;
 pub mod logs;
 pub mod plugin_object;
+pub mod reference;
 pub mod registry;
 pub mod store;
 pub mod supervisor;

@@ -12,9 +12,9 @@ use bkg_protocol::message::{self, Condition, Model};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::config::{Catalogue, Discovered, Outcome};
+use crate::config::{Catalogue, Discovered, Outcome, RestartPolicy};
 use crate::registry::{Instance, PluginRecord};
 use crate::telemetry::{Sample, Telemetry};
 
@@ -26,6 +26,7 @@ pub struct PluginObject {
     /// Its name; of a folder that cannot be used, what it would be called.
     pub name: String,
     /// Its state, or `shadowed` or `broken` for a folder that cannot be used.
+    #[schemars(with = "PluginStatus")]
     pub status: &'static str,
     /// One sentence on how the state came to be.
     pub reason: Option<String>,
@@ -41,8 +42,8 @@ pub struct PluginObject {
     pub folder: String,
     /// Whether it starts with the host.
     pub autostart: bool,
-    /// When it is started again.
-    pub restart: Value,
+    /// When it is started again; null for a folder that cannot be used.
+    pub restart: Option<RestartPolicy>,
     /// What it registered, or may register while no instance is there.
     pub capabilities: Vec<String>,
     /// The models that it serves.
@@ -54,16 +55,47 @@ pub struct PluginObject {
     /// How many requests wait for a free place.
     pub queued: usize,
     /// Its effective entry; secrets read as `{"$secret": true}`.
+    #[schemars(with = "Option<serde_json::Map<String, Value>>")]
     pub config: Value,
     /// The number of its saved revision; 0 where nothing was saved.
     pub revision: u64,
     /// Whether a process of it runs with something else than this entry.
     pub restart_needed: bool,
     /// The JSON Schema of its settings.
+    #[schemars(with = "Option<serde_json::Map<String, Value>>")]
     pub config_schema: Option<Value>,
     /// Why the folder is no usable plugin.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// The states of a plugin, and those of a folder that cannot be used.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+#[allow(dead_code, reason = "a type for the reference alone")]
+enum PluginStatus {
+    /// No process of it exists.
+    Stopped,
+    /// It builds or installs what it needs before it can register.
+    Preparing,
+    /// Its process runs and has no session.
+    Starting,
+    /// It is registered and serves.
+    Running,
+    /// It serves at lower preference.
+    Degraded,
+    /// It finishes what it has.
+    Draining,
+    /// It is out of rotation.
+    Unresponsive,
+    /// It failed and will be started again.
+    Backoff,
+    /// It failed and stays down until someone starts it.
+    Failed,
+    /// Its folder cannot be used.
+    Broken,
+    /// Another folder has its name.
+    Shadowed,
 }
 
 /// One registered instance of a plugin.
@@ -82,9 +114,11 @@ pub struct InstanceObject {
     /// How many requests it has not answered yet.
     pub in_flight: u32,
     /// Which contract it speaks: `base` or `extended`.
+    #[schemars(extend("enum" = ["base", "extended"]))]
     pub contract: &'static str,
     /// How it is known to be of the launch: `process`, or `first-come` where the first that dialled was
     /// taken.
+    #[schemars(extend("enum" = ["process", "first-come"]))]
     pub identity: &'static str,
     /// Where it listens itself.
     pub port: Option<u16>,
@@ -126,7 +160,7 @@ impl PluginObject {
             version: version.unwrap_or_else(|| entry.version.clone()),
             folder: record.root.display().to_string(),
             autostart: entry.autostart,
-            restart: json!(entry.restart),
+            restart: Some(entry.restart),
             capabilities,
             models,
             instances: instances.iter().map(|instance| InstanceObject::of(instance)).collect(),
@@ -166,7 +200,7 @@ impl PluginObject {
             version: String::new(),
             folder: found.folder.display().to_string(),
             autostart: false,
-            restart: Value::Null,
+            restart: None,
             capabilities: Vec::new(),
             models: Vec::new(),
             instances: Vec::new(),

@@ -203,6 +203,7 @@ shapes! {
     }
 
     /// How much a key may use.
+    #[schemars(rename = "KeyLimits")]
     Limits {
         /// Requests in a minute.
         #[schemars(range(min = 1), skip_serializing_if = "Option::is_none")]
@@ -366,15 +367,14 @@ shapes! {
         /// The password from now on.
         new_password: ChosenPassword,
         /// The password so far: needed for one's own.
-        #[schemars(length(max = 1024))]
         old_password: Option<String>,
         /// The one login of the user that goes on.
-        #[schemars(length(max = 1024))]
         keep_session: Option<String>,
     }
 
     /// How an administrator gets back in.
     #[schemars(deny_unknown_fields)]
+    #[schemars(rename = "UserReset")]
     Reset {
         /// The password from now on; without it, one is made.
         password: Option<ChosenPassword>,

@@ -28,7 +28,7 @@ pub(super) fn routes(routes: Routes, accounts: &Arc<Accounts>) -> Routes {
         .answers::<schema::UserWithPassword>(201, "The user, with the password if one was made.");
     let update = described(Endpoint::patch("/admin/users/{id}", ADMIN), "Change a user")
         .path::<String>("id", USER)
-        .takes::<schema::UserChange>()
+        .may_take::<schema::UserChange>()
         .answers::<schema::User>(200, "The user.");
     let delete_user = delete("/admin/users/{id}", "Delete a user")
         .describe("The user's keys and logins go with it.")

@@ -28,6 +28,7 @@ pub(super) struct Entries {
 
 /// A page of what requests used.
 #[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "RequestRecords")]
 pub(super) struct Requests {
     requests: Vec<UsageRecord>,
     /// How many rows could not be written since the host started.

@@ -30,6 +30,7 @@ const LISTED: u32 = 20;
 /// Which places go back to what the files say.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "EntryReset")]
 pub(super) struct Reset {
     /// JSON Pointers into the entry, such as `/settings/greeting`.
     paths: Vec<String>,
@@ -38,6 +39,7 @@ pub(super) struct Reset {
 /// Which revision is to hold again.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "EntryReturn")]
 pub(super) struct Return {
     /// Its number; 0 stands for the plugin's files alone.
     revision: u64,
@@ -67,7 +69,7 @@ pub(super) fn routes(routes: Routes, admin: &Arc<Admin>) -> Routes {
         .answers::<EntryView>(200, "The entry; its `ETag` is the revision, for `If-Match`.");
     let changes = |endpoint: Endpoint| {
         plugin(endpoint)
-            .header::<String>("if-match", "The revision that the change was made for, as in `ETag`.")
+            .header::<Revision>("if-match", "The revision that the change was made for, as in `ETag`; `*` for any.")
             .query::<Moment>("apply", "When it takes effect; `now` unless said.")
             .query::<bool>("dryRun", "Only say what would change.")
             .query::<String>("note", "What the author says about it, in at most 500 characters.")
@@ -164,6 +166,12 @@ struct MirrorDiscard {
     kept: Option<String>,
 }
 
+/// A revision, as `ETag` has it.
+#[derive(JsonSchema)]
+#[schemars(inline, transparent)]
+#[allow(dead_code, reason = "only its schema is used")]
+struct Revision(#[schemars(regex(pattern = r#"^(\*|(W/)?"?[0-9]{1,15}"?)$"#))] String);
+
 /// When a change takes effect.
 #[derive(Debug, JsonSchema)]
 #[schemars(rename_all = "lowercase")]
@@ -212,7 +220,8 @@ pub(super) async fn diff(admin: Arc<Admin>, call: Call, _: Body) -> Result<Respo
 
 pub(super) async fn revisions(admin: Arc<Admin>, call: Call, _: Body) -> Result<Response, Problem> {
     let before = super::logs::number(&call, "before")?;
-    let limit = super::logs::number(&call, "limit")?.map_or(LISTED, |limit| u32::try_from(limit).unwrap_or(u32::MAX));
+    let limit = super::logs::number(&call, "limit")?
+        .map_or(LISTED, |limit| u32::try_from(limit).unwrap_or(u32::MAX));
     let revisions = admin.entries.list(&call.param("name")?, before, limit).await?;
     Ok(axum::Json(revisions).into_response())
 }

@@ -30,6 +30,7 @@ use crate::entries::{self, Entries};
 use crate::gateway::{self, Gateway};
 use crate::live::{self, Live};
 use crate::logs::{LogSettings, Logs};
+use crate::reference::{self, Reference};
 use crate::registry::{PrivateListener, Registry, State};
 use crate::store::{DataDir, Store, StoreError};
 use crate::supervisor::{Spawner, Supervision, Supervisor, SupervisorError, reap_leftovers};
@@ -328,6 +329,9 @@ impl Host {
         let routes = gateway::routes(Routes::new(guard), &gateway);
         let routes = accounts::routes(admin::routes(routes, &operator), &Arc::new(accounts));
         let routes = live::routes(api::routes(routes, &applications), &live);
+        let reference = Arc::new(Reference::default());
+        let routes = reference::routes(routes, &reference);
+        reference.describe(routes.table());
         let table = routes.table().to_vec();
         let server = Server::new(routes.into_router(), config.http.clone(), config.supervisor.drain)
             .behind(TrustedProxies::new(&config.trusted_proxies));

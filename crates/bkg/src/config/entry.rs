@@ -155,7 +155,7 @@ fn as_milliseconds<S: Serializer>(time: &Option<Duration>, serializer: S) -> Res
 }
 
 /// When a plugin is started again after it ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RestartPolicy {
     /// However it ended.
@@ -261,7 +261,6 @@ impl PluginEntry {
     /// The first value that its place does not allow.
     pub fn of(layers: Layers, revision: u64) -> Result<Self, EntryError> {
         let mut fields = Fields { merged: layers.merged(), layers: &layers };
-
 
         let port =
             fields.number("port", 0, u16::MAX.into())?.map(|port| port as u16).filter(|port| *port != 0);

@@ -7,13 +7,13 @@ mod chat;
 mod completions;
 mod embeddings;
 mod models;
+mod schema;
 mod sse;
 
 use std::pin::pin;
 use std::sync::Arc;
 
 use bkg_protocol::{CapabilityName, ErrorCode, RawJson};
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::auth::Caller;
@@ -43,17 +43,19 @@ pub fn routes(routes: Routes, gateway: &Arc<Gateway>) -> Routes {
     let ask = |path, scope, summary| {
         Endpoint::post(path, Access::Scope(scope)).summary(Tag::OpenAi, summary).errors(FROM_PLUGINS)
     };
+    const CHUNKS: &str = "With `stream`, its chunks, and `[DONE]` at a successful end.";
     let chat = ask("/v1/chat/completions", "llm.chat", "Have a chat completed")
-        .takes::<Value>()
-        .answers::<Value>(200, "The completion.")
-        .streams::<Value>(200, "With `stream`, its chunks, and `[DONE]` at a successful end.");
+        .takes::<schema::ChatRequest>()
+        .answers::<schema::Completion>(200, "The completion.")
+        .streams::<schema::Completion>(200, CHUNKS);
     let completions = ask("/v1/completions", "llm.chat", "Have a text completed")
-        .takes::<Value>()
-        .answers::<Value>(200, "The completion.")
-        .streams::<Value>(200, "With `stream`, its chunks, and `[DONE]` at a successful end.");
+        .describe("The older form: a chat with one user message.")
+        .takes::<schema::CompletionRequest>()
+        .answers::<schema::Completion>(200, "The completion.")
+        .streams::<schema::Completion>(200, CHUNKS);
     let embeddings = ask("/v1/embeddings", "llm.embed", "Have texts embedded")
-        .takes::<Value>()
-        .answers::<Value>(200, "The embeddings.");
+        .takes::<schema::EmbeddingRequest>()
+        .answers::<schema::Embeddings>(200, "The embeddings.");
     let list = Endpoint::get("/v1/models", Access::AnyCaller)
         .summary(Tag::OpenAi, "List models")
         .answers::<models::Models>(

@@ -15,6 +15,7 @@ use crate::web::Call;
 
 /// The models that a caller may use.
 #[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ServedModels")]
 pub(super) struct Models {
     /// `list`.
     object: &'static str,
@@ -23,6 +24,7 @@ pub(super) struct Models {
 
 /// A model that a plugin serves.
 #[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ServedModel")]
 pub(super) struct Model {
     id: String,
     /// `model`.

@@ -422,8 +422,10 @@ impl Endpoint {
             }
         }
         let described = operation.parameters.iter().filter(|parameter| parameter.place == Place::Path);
-        let described: Vec<_> = described.map(|parameter| parameter.name).collect();
-        let named: Vec<_> = self.path_names().collect();
+        let mut described: Vec<_> = described.map(|parameter| parameter.name).collect();
+        let mut named: Vec<_> = self.path_names().collect();
+        described.sort_unstable();
+        named.sort_unstable();
         if described != named {
             return Err(format!("its path names {named:?}, and described are {described:?}"));
         }

@@ -218,7 +218,7 @@ impl Routes {
             let (guard, state, handler) = (Arc::clone(&guard), Arc::clone(&state), handler.clone());
             async move {
                 let received = Instant::now();
-                let dialect = dialect_of(request.uri().path());
+                let dialect = Dialect::of_path(request.uri().path());
                 let (parts, body) = request.into_parts();
                 let answer = match guard.admit(access, &parts).await {
                     Ok(caller) => handler(state, Call { caller, parts, received }, body).await,
@@ -242,19 +242,14 @@ impl Routes {
         self.router
             .fallback(async |request: Request| {
                 let message = format!("there is nothing at `{}`", request.uri().path());
-                Problem::new(ErrorCode::NotFound, message).response(dialect_of(request.uri().path()))
+                Problem::new(ErrorCode::NotFound, message).response(Dialect::of_path(request.uri().path()))
             })
             .method_not_allowed_fallback(async |request: Request| {
                 let message = format!("`{}` does not take {}", request.uri().path(), request.method());
                 Problem::new(ErrorCode::MethodNotAllowed, message)
-                    .response(dialect_of(request.uri().path()))
+                    .response(Dialect::of_path(request.uri().path()))
             })
     }
-}
-
-/// Whose names the errors of a path use.
-pub(super) fn dialect_of(path: &str) -> Dialect {
-    if path == "/v1" || path.starts_with("/v1/") { Dialect::OpenAi } else { Dialect::Backplane }
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ use uuid::Uuid;
 
 use super::body::{discard, returning};
 use super::proxy::{Scheme, TrustedProxies};
-use super::routes::{RequestId, dialect_of};
+use super::routes::RequestId;
 use super::tls::Tls;
 use super::upgrade::Takeover;
 use crate::config::HttpLimits;
@@ -257,7 +257,7 @@ where
     let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
     let id: &str = Uuid::now_v7().hyphenated().encode_lower(&mut text);
     let header = HeaderValue::from_str(id).expect("a UUID is a header value");
-    let dialect = dialect_of(request.uri().path());
+    let dialect = Dialect::of_path(request.uri().path());
     // Reading on would tell a client that waits for leave to send its body to send it.
     let waits_for_leave = request.headers().contains_key(header::EXPECT);
     let (parts, body) = request.into_parts();

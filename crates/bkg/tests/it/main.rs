@@ -25,6 +25,7 @@ mod logins;
 mod losses;
 mod openai;
 mod outages;
+mod reference;
 mod repository;
 mod routes;
 mod scopes;
