@@ -7,22 +7,41 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use bkg_protocol::message::LogLevel;
 use bkg_protocol::{CapabilityName, PluginName};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use super::access_arguments::{KeyCommand, LoginRequest, RoleCommand, SessionCommand, UserCommand};
+use super::address::Address;
+use super::ask_arguments::{ChatRequest, RunRequest};
 use super::audit_arguments::AuditCommand;
+use super::entry_arguments::EntryCommand;
+use super::entry_path::EntryPath;
+use super::logs_arguments::{LogsRequest, Since};
+use super::output::Colour;
+use super::target::PlaceOptions;
+use super::watch_arguments::{RequestsRequest, TopRequest};
 use crate::config::Overrides;
 
 /// The longest that the daemon lets a start or stop be waited for, in seconds.
 const LONGEST_WAIT: u64 = 600;
 
+/// What `bkg --help` ends with.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done; also when the reader of the output went away
+  1    not done: no daemon, an error of the daemon or of a plugin, a state that was not reached
+  2    the command line itself is wrong
+  3    serve: another daemon has the data directory
+  4    serve: a port is taken
+  5    the configuration is not valid, or its certificate cannot be used
+  6    a file of the data directory, or that of saved logins, is damaged, lost, or of a newer version
+  130  ended by Ctrl-C; serve: by a second signal";
+
 /// Backplane: turns any program into a supervised, secured, observable AI service.
 #[derive(Debug, Parser)]
 #[command(name = "bkg", version, arg_required_else_help = true, disable_help_subcommand = true)]
-#[command(max_term_width = 100)]
+#[command(max_term_width = 100, after_help = EXIT_CODES)]
 pub(super) struct Arguments {
     #[command(flatten)]
     pub(super) global: GlobalOptions,
@@ -36,28 +55,68 @@ pub(super) struct GlobalOptions {
     /// Where the daemon keeps its state, and where its clients find it [env: BKG_DATA_DIR] [default: ./data]
     #[arg(long, value_name = "DIR", global = true)]
     pub(super) data_dir: Option<PathBuf>,
+    /// The address of a daemon elsewhere, such as `https://bkg.example.org` [env: BKG_URL]
+    #[arg(long, value_name = "URL", global = true, conflicts_with_all = ["data_dir", "root"])]
+    pub(super) url: Option<Address>,
+    /// The certificates (PEM) that vouch for that daemon, instead of the system's [env: BKG_CA]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(super) ca: Option<PathBuf>,
     /// Write JSON instead of text for people
     #[arg(long, global = true)]
     pub(super) json: bool,
-    /// No colours, as with the variable NO_COLOR
-    #[arg(long, global = true)]
+    /// When to use colours
+    #[arg(long, value_name = "WHEN", global = true, value_enum, default_value_t = Colour::Auto)]
+    pub(super) color: Colour,
+    /// No colours, as with the variable NO_COLOR or `--color never`
+    #[arg(long, global = true, conflicts_with = "color")]
     pub(super) no_color: bool,
     /// Use the root key, whatever `BKG_API_KEY` and the saved login are
     #[arg(long, global = true)]
     pub(super) root: bool,
 }
 
+impl GlobalOptions {
+    /// When to use colours, whichever way it was said.
+    pub(super) fn colour(&self) -> Colour {
+        if self.no_color { Colour::Never } else { self.color }
+    }
+
+    /// What they say about where the daemon is.
+    pub(super) fn place(&self) -> PlaceOptions {
+        PlaceOptions {
+            data_dir: self.data_dir.clone(),
+            address: self.url.clone(),
+            authorities: self.ca.clone(),
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Run the daemon until SIGTERM or Ctrl-C
     Serve(ConfigurationLayers),
-    /// Show every configuration value that `serve` would use, and where it comes from
-    Config(ConfigurationLayers),
+    /// Show every configuration value that `serve` would use, and where it comes from; with a
+    /// command, see and change the entry of a plugin
+    Config(ConfigRequest),
     /// Show the running daemon and its plugins
     Status,
     /// See, start, stop and ask plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// Hand an input to a plugin, and show its result
+    Run(RunRequest),
+    /// Talk with a model
+    Chat(ChatRequest),
+    /// Show what a plugin logged, or all of them, follow it, or save it to a file
+    Logs(LogsRequest),
+    /// Watch what plugins use, until Ctrl-C
+    Top(TopRequest),
+    /// Show what the daemon says about its machine and itself
+    System,
+    /// Show the ports of the daemon and of its plugins
+    Ports,
+    /// Show what requests used, newest first
+    Requests(RequestsRequest),
     /// Be a user from now on, instead of using the root key
     Login(LoginRequest),
     /// End the login
@@ -79,10 +138,31 @@ pub(super) enum Command {
     /// See who did what, and check that nobody has changed that log
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Write the completions of a shell
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual: one page, or a page for each command into a directory
+    Man {
+        /// Write all pages into this directory, which is made if need be
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+}
+
+/// The host's configuration, or one plugin's.
+#[derive(Debug, Args)]
+pub(super) struct ConfigRequest {
+    #[command(flatten)]
+    pub(super) layers: ConfigurationLayers,
+    #[command(subcommand)]
+    pub(super) command: Option<EntryCommand>,
 }
 
 /// What the command line says about the configuration.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, PartialEq, Eq, Args)]
 pub(super) struct ConfigurationLayers {
     /// The configuration file
     #[arg(long, value_name = "FILE")]
@@ -124,10 +204,23 @@ pub(super) enum PluginCommand {
     Stop(Transition),
     /// Replace the processes of a plugin, or start it
     Restart(Transition),
-    /// Show what a plugin logged, or follow it
+    /// The same as `bkg logs`
     Logs(LogsRequest),
     /// Ask one capability of a plugin, and show the answer
     Invoke(Invocation),
+    /// Show the HTTP routes that plugins serve at this moment
+    Routes {
+        /// Only those of this plugin
+        name: Option<PluginName>,
+    },
+    /// Show what a plugin used of the machine, and what it says about itself
+    Telemetry {
+        /// The plugin
+        name: PluginName,
+        /// How many of the last samples
+        #[arg(short = 'n', long = "samples", value_name = "SAMPLES", default_value_t = 10)]
+        samples: usize,
+    },
 }
 
 /// Whose state is to change, and how long to wait for it.
@@ -139,25 +232,6 @@ pub(super) struct Transition {
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     #[arg(value_parser = clap::value_parser!(u64).range(0..=LONGEST_WAIT))]
     pub(super) wait: u64,
-}
-
-/// Which lines of whose log.
-#[derive(Debug, Args)]
-pub(super) struct LogsRequest {
-    /// The plugin
-    pub(super) name: PluginName,
-    /// Go on with the lines that come, until Ctrl-C
-    #[arg(short, long)]
-    pub(super) follow: bool,
-    /// Look at the last LINES lines [default: as many as the daemon gives, 200]
-    #[arg(short = 'n', long = "lines", value_name = "LINES")]
-    pub(super) tail: Option<u64>,
-    /// Look at the lines after the one with this number
-    #[arg(long, value_name = "SEQ", conflicts_with = "tail")]
-    pub(super) since: Option<u64>,
-    /// Of these, only what matters at least this much: trace, debug, info, warn or error
-    #[arg(long, value_parser = log_level)]
-    pub(super) level: Option<LogLevel>,
 }
 
 /// One request to a plugin.
@@ -175,10 +249,6 @@ pub(super) struct Invocation {
     pub(super) timeout_ms: Option<u64>,
 }
 
-fn log_level(word: &str) -> Result<LogLevel, String> {
-    LogLevel::parse(word).ok_or_else(|| "use trace, debug, info, warn or error".to_owned())
-}
-
 impl Arguments {
     /// Parses a whole command line, the program's name first.
     ///
@@ -187,23 +257,56 @@ impl Arguments {
     pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let arguments = Self::try_parse_from(words)?;
         let refuse = |message| Err(Self::command().error(ErrorKind::ArgumentConflict, message));
+        if let Command::Logs(request) | Command::Plugin(PluginCommand::Logs(request)) = &arguments.command
+            && matches!((request.since, request.tail), (Some(Since::Line(_)), Some(_)))
+        {
+            return refuse("`--since` with a line's number goes on from there, and `--tail` from the end");
+        }
+        if let Command::Config(ConfigRequest { command: Some(EntryCommand::Set(change)), .. }) =
+            &arguments.command
+            && change.secrets.iter().any(EntryPath::looks_like_an_assignment)
+        {
+            // The text is not repeated: the secret may be in it.
+            let message = "`--secret` takes the path alone: its value is asked for, so that it is in no list of processes";
+            return Err(Self::command().error(ErrorKind::ValueValidation, message));
+        }
+        let layers = match &arguments.command {
+            Command::Config(ConfigRequest { layers, command: Some(_) }) => Some(layers),
+            _ => None,
+        };
+        if layers.is_some_and(|layers| *layers != ConfigurationLayers::default()) {
+            return refuse("these options are for the host's configuration, not for the entry of a plugin");
+        }
         let uses_no_credential = matches!(
             arguments.command,
             Command::Serve(_)
-                | Command::Config(_)
+                | Command::Config(ConfigRequest { command: None, .. })
                 | Command::Login(_)
                 | Command::Logout
                 | Command::Audit(_)
+                | Command::Completions { .. }
+                | Command::Man { .. }
         );
         if arguments.global.root && uses_no_credential {
             return refuse("`--root` is for commands that ask the daemon for something, and this is none");
+        }
+        let is_local = matches!(
+            arguments.command,
+            Command::Serve(_)
+                | Command::Config(ConfigRequest { command: None, .. })
+                | Command::Audit(AuditCommand::Verify | AuditCommand::Export(_))
+                | Command::Completions { .. }
+                | Command::Man { .. }
+        );
+        if arguments.global.url.is_some() && is_local {
+            return refuse("`--url` is for commands that ask the daemon for something, and this is none");
         }
         if matches!(arguments.command, Command::Serve(_)) {
             if arguments.global.json {
                 return refuse("`serve` has no `--json`: for a log in JSON set `logs.format = \"json\"`");
             }
-            if arguments.global.no_color {
-                return refuse("`serve` has no `--no-color`: set the variable NO_COLOR");
+            if arguments.global.colour() != Colour::Auto {
+                return refuse("`serve` has no `--color` and no `--no-color`: set the variable NO_COLOR");
             }
         }
         Ok(arguments)
@@ -254,10 +357,11 @@ mod tests {
 
     #[test]
     fn what_was_not_given_stays_open_for_the_other_layers() {
-        let Command::Config(layers) = parse("bkg config").unwrap().command else {
+        let Command::Config(request) = parse("bkg config").unwrap().command else {
             panic!("`config` was asked for")
         };
-        let overrides = layers.overrides(None);
+        assert!(request.command.is_none());
+        let overrides = request.layers.overrides(None);
         assert_eq!(overrides.data_dir, None);
         assert!(overrides.plugins_dirs.is_empty());
         assert_eq!((overrides.api_port, overrides.bus_port), (None, None));
@@ -267,7 +371,13 @@ mod tests {
     fn options_without_meaning_are_refused() {
         assert_eq!(kind_of_error("bkg serve --json"), ErrorKind::ArgumentConflict);
         assert_eq!(kind_of_error("bkg --no-color serve"), ErrorKind::ArgumentConflict);
-        assert_eq!(kind_of_error("bkg plugin logs a -n 5 --since 3"), ErrorKind::ArgumentConflict);
+        assert_eq!(kind_of_error("bkg --color always serve"), ErrorKind::ArgumentConflict);
+        assert_eq!(kind_of_error("bkg --color always --no-color status"), ErrorKind::ArgumentConflict);
+        assert_eq!(kind_of_error("bkg config --api-port 1 get ping"), ErrorKind::ArgumentConflict);
+        assert_eq!(kind_of_error("bkg --url https://a audit verify"), ErrorKind::ArgumentConflict);
+        assert_eq!(kind_of_error("bkg --url https://a --root status"), ErrorKind::ArgumentConflict);
+        assert_eq!(kind_of_error("bkg --url https://a --data-dir /d status"), ErrorKind::ArgumentConflict);
+        assert_eq!(kind_of_error("bkg --url http://example.org status"), ErrorKind::ValueValidation);
         assert_eq!(kind_of_error("bkg status --api-port 1"), ErrorKind::UnknownArgument);
     }
 
@@ -309,16 +419,5 @@ mod tests {
             assert_eq!(invocation.payload.as_deref(), Some(payload));
             assert_eq!(invocation.timeout_ms, Some(9));
         }
-    }
-
-    #[test]
-    fn logs_are_asked_for_by_short_options() {
-        let Command::Plugin(PluginCommand::Logs(request)) =
-            parse("bkg plugin logs a -f -n 5 --level WARNING").unwrap().command
-        else {
-            panic!("`logs` was asked for")
-        };
-        assert!(request.follow);
-        assert_eq!((request.tail, request.since, request.level), (Some(5), None, Some(LogLevel::Warn)));
     }
 }

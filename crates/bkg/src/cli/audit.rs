@@ -1,21 +1,26 @@
 //! `bkg audit`: list, verify and export the audit log of a data directory.
 //!
 //! Reads the files, and asks no daemon: what is to be checked is not who checks. Works beside a
-//! running daemon and without one, for whoever can read the data directory. The invariant: `verify`
-//! exits 0 only for a log in which nothing was found.
+//! running daemon and without one, for whoever can read the data directory. Only the list of a daemon
+//! elsewhere is asked for. The invariant: `verify` exits 0 only for a log in which nothing was found.
 
 use std::path::Path;
 
-use serde::Serialize;
-use serde_json::json;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use super::Verdict;
 use super::audit_arguments::{AuditCommand, AuditRequest, Export};
+use super::client::Client;
 use super::error::CliError;
 use super::output::Output;
+use super::route::asking;
 use super::table::Table;
+use super::target::Target;
 use super::time::moment;
-use crate::store::{AuditFile, AuditFilter, AuditRow, EntryKind, Finding, Verification};
+use crate::store::{AuditFile, AuditFilter, Finding, Verification};
 
 /// How much of an export is written at once, in bytes.
 const PIECE: usize = 64 * 1024;
@@ -73,6 +78,56 @@ fn as_json(verification: &Verification) -> String {
         .to_string()
 }
 
+/// Carries out a command about the audit log of a daemon elsewhere.
+///
+/// # Errors
+/// The command needs the files; or the daemon refuses.
+pub(super) fn run_elsewhere(
+    target: &Target,
+    command: &AuditCommand,
+    output: &mut Output,
+) -> Result<Verdict, CliError> {
+    let AuditCommand::List(request) = command else {
+        let needs_files = target.place.directory("the audit log with the key that it is checked with");
+        return Err(needs_files.expect_err("the daemon is elsewhere"));
+    };
+    #[derive(Deserialize)]
+    struct Page {
+        entries: Box<RawValue>,
+    }
+    let parameters = [
+        ("limit", Some(request.limit.to_string())),
+        ("action", request.action.clone()),
+        ("actor", request.actor.clone()),
+    ];
+    let answer = Client::find(target)?.get(&asking("/admin/audit", parameters))?;
+    if output.wants_json() {
+        output.json(answer.read::<Page>()?.entries.get())?;
+        return Ok(Verdict::Reached);
+    }
+    #[derive(Deserialize)]
+    struct Read {
+        entries: Vec<Row>,
+    }
+    output.text(&table(answer.read::<Read>()?.entries))?;
+    Ok(Verdict::Reached)
+}
+
+/// An entry, whether it was read from the files or told by a daemon.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Row {
+    seq: u64,
+    at: Timestamp,
+    user: String,
+    key_id: Option<String>,
+    action: String,
+    target: String,
+    kind: String,
+    #[serde(default)]
+    detail: Value,
+}
+
 fn list(log: &AuditFile, request: &AuditRequest, output: &mut Output) -> Result<Verdict, CliError> {
     let filter = AuditFilter {
         before: None,
@@ -81,31 +136,36 @@ fn list(log: &AuditFile, request: &AuditRequest, output: &mut Output) -> Result<
         actor: request.actor.clone(),
         since: None,
     };
-    let rows = log.page(&filter)?;
+    let rows = json!(log.page(&filter)?);
     if output.wants_json() {
-        output.json(&json!(rows).to_string())?;
+        output.json(&rows.to_string())?;
         return Ok(Verdict::Reached);
     }
+    let rows: Vec<Row> = serde_json::from_value(rows).expect("a row of ours has the form that we send");
+    output.text(&table(rows))?;
+    Ok(Verdict::Reached)
+}
+
+fn table(rows: Vec<Row>) -> String {
     let mut table = Table::new(["SEQ", "TIME", "WHO", "ACTION", "TARGET", "OUTCOME"]);
     for row in rows {
         let outcome = outcome(&row);
         table.row([row.seq.to_string(), moment(row.at), who(&row), row.action, row.target, outcome]);
     }
-    output.text(&table.to_string())?;
-    Ok(Verdict::Reached)
+    table.to_string()
 }
 
-fn who(row: &AuditRow) -> String {
+fn who(row: &Row) -> String {
     match &row.key_id {
         Some(key) => format!("{} (key {key})", row.user),
         None => row.user.clone(),
     }
 }
 
-fn outcome(row: &AuditRow) -> String {
-    match (row.kind, row.detail["reason"].as_str()) {
-        (EntryKind::Failed, Some(reason)) => format!("{}: {reason}", row.kind.as_str()),
-        (kind, _) => kind.as_str().to_owned(),
+fn outcome(row: &Row) -> String {
+    match (row.kind.as_str(), row.detail["reason"].as_str()) {
+        ("failed", Some(reason)) => format!("failed: {reason}"),
+        (kind, _) => kind.to_owned(),
     }
 }
 
@@ -142,8 +202,6 @@ fn entries(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
-
-    use serde_json::Value;
 
     use super::*;
     use crate::store::{Action, Actor, DataDir, Outcome, Store, tamper};

@@ -1,9 +1,10 @@
 //! HTTP to the daemon: one request, one answer, with a deadline and in plain words where it fails.
 //!
 //! Not the shapes of what is asked: commands know those. The invariant: the credential goes to the
-//! address that [`Daemon`] has vouched for and nowhere else, so no proxy and no redirect is followed.
+//! address that [`Daemon`] or a certificate has vouched for and nowhere else, so no proxy and no redirect
+//! is followed.
 
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Read};
 use std::time::Duration;
 
 use bkg_protocol::RawJson;
@@ -12,13 +13,14 @@ use serde::de::DeserializeOwned;
 use ureq::{Agent, Body};
 
 use super::Verdict;
+use super::address::Remote;
 use super::advice::{Circumstances, advice};
 use super::credential::{Credential, Origin};
 use super::daemon::Daemon;
 use super::error::{CliError, Refusal};
 use super::events::Events;
 use super::output::Output;
-use super::target::Target;
+use super::target::{Place, Target};
 
 /// How long a question about the present state may take.
 pub(super) const PROMPT: Duration = Duration::from_secs(30);
@@ -27,10 +29,19 @@ const STREAM_SILENCE: Duration = Duration::from_secs(45);
 /// More than the longest page of log lines; a daemon that sends more is out of its mind.
 const LONGEST_ANSWER: u64 = 1 << 30;
 
+/// Who answers.
+#[derive(Debug)]
+pub(super) enum Peer {
+    /// The daemon of a data directory.
+    Local(Daemon),
+    /// The daemon at an address.
+    Elsewhere(Remote),
+}
+
 /// A connection to one daemon.
 pub(super) struct Client {
     /// Whose client this is.
-    pub(super) daemon: Daemon,
+    pub(super) peer: Peer,
     agent: Agent,
     /// What its requests carry. None only for those that log in.
     credential: Option<Credential>,
@@ -104,8 +115,12 @@ impl Client {
     /// # Errors
     /// Those of [`Daemon::find`].
     pub(super) fn without_credential(target: &Target) -> Result<Self, CliError> {
-        let daemon = Daemon::find(&target.data_dir)?;
+        let (peer, tls) = match &target.place {
+            Place::Directory(data_dir) => (Peer::Local(Daemon::find(data_dir)?), None),
+            Place::Elsewhere(remote) => (Peer::Elsewhere(remote.clone()), remote.tls()?),
+        };
         let agent = Agent::config_builder()
+            .tls_config(tls.unwrap_or_default())
             .http_status_as_error(false)
             .proxy(None)
             .max_redirects(0)
@@ -113,7 +128,7 @@ impl Client {
             .timeout_connect(Some(PROMPT))
             .build()
             .new_agent();
-        Ok(Self { daemon, agent, credential: None })
+        Ok(Self { peer, agent, credential: None })
     }
 
     /// The same, with the target's credential.
@@ -150,6 +165,22 @@ impl Client {
         self.order(Method::POST, path, body, within)
     }
 
+    /// Orders something if what it is about is still as the condition (an entity tag) says. The daemon's
+    /// own limit is the deadline.
+    pub(super) fn order_if(
+        &self,
+        method: Method,
+        path: &str,
+        body: &RawJson,
+        condition: Option<HeaderValue>,
+    ) -> Result<Answer, CliError> {
+        let mut request = self.request(method, path).header(http::header::CONTENT_TYPE, "application/json");
+        if let Some(condition) = condition {
+            request = request.header(http::header::IF_MATCH, condition);
+        }
+        self.whole(request, body.as_str().to_owned(), None)
+    }
+
     /// Puts something in the place of what is there.
     pub(super) fn put(&self, path: &str, body: &RawJson) -> Result<Answer, CliError> {
         self.order(Method::PUT, path, Some(body), Some(PROMPT))
@@ -179,14 +210,72 @@ impl Client {
         self.whole(request, body.map(|body| body.as_str().to_owned()).unwrap_or_default(), within)
     }
 
-    /// Opens an event stream.
-    pub(super) fn events(&self, path: &str) -> Result<Events<impl io::BufRead + use<>>, CliError> {
-        let name = name_of(&Method::GET, path);
-        let request = self
-            .request(Method::GET, path)
+    /// Opens an event stream, which goes on after the event with this id.
+    pub(super) fn events(
+        &self,
+        path: &str,
+        after: Option<&str>,
+    ) -> Result<Events<impl io::BufRead + use<>>, CliError> {
+        let mut request = self.request(Method::GET, path);
+        if let Some(id) = after.and_then(|id| HeaderValue::try_from(id).ok()) {
+            request = request.header("last-event-id", id);
+        }
+        self.streamed(request, String::new(), Some(PROMPT))
+    }
+
+    /// Asks for an answer that comes piece by piece. It may begin as late as the daemon allows.
+    pub(super) fn post_events(
+        &self,
+        path: &str,
+        body: &RawJson,
+    ) -> Result<Events<impl io::BufRead + use<>>, CliError> {
+        let request =
+            self.request(Method::POST, path).header(http::header::CONTENT_TYPE, "application/json");
+        self.streamed(request, body.as_str().to_owned(), None)
+    }
+
+    /// Whose connections its requests use: shutting it down breaks them, and ends this client.
+    pub(super) fn agent(&self) -> Agent {
+        self.agent.clone()
+    }
+
+    fn streamed(
+        &self,
+        request: http::request::Builder,
+        body: String,
+        within: Option<Duration>,
+    ) -> Result<Events<impl io::BufRead + use<>>, CliError> {
+        let request = request
             .header(http::header::ACCEPT, "text/event-stream")
-            .body(String::new())
+            .body(body)
             .expect("the request is well-formed");
+        let name = name_of(request.method(), request.uri().path());
+        let request = self
+            .agent
+            .configure_request(request)
+            .timeout_recv_response(within)
+            .timeout_per_read(within.map(|_| STREAM_SILENCE))
+            .build();
+        let response = self.agent.run(request).map_err(|error| self.failure(&name, PROMPT, error))?;
+        if !response.status().is_success() {
+            return Err(self.refused(response));
+        }
+        Ok(Events::new(BufReader::new(response.into_body().into_reader())))
+    }
+
+    /// Asks for something that may be large, and copies it as it comes.
+    ///
+    /// # Errors
+    /// It is refused, breaks, or `into` does not take it; `failed` makes an error of the last.
+    pub(super) fn download(
+        &self,
+        path: &str,
+        into: &mut impl io::Write,
+        failed: impl FnOnce(io::Error) -> CliError,
+    ) -> Result<u64, CliError> {
+        let request =
+            self.request(Method::GET, path).body(String::new()).expect("the request is well-formed");
+        let name = name_of(&Method::GET, path);
         let request = self
             .agent
             .configure_request(request)
@@ -197,11 +286,23 @@ impl Client {
         if !response.status().is_success() {
             return Err(self.refused(response));
         }
-        Ok(Events::new(BufReader::new(response.into_body().into_reader())))
+        let mut body = response.into_body().into_reader();
+        let (mut buffer, mut copied) = (vec![0; 64 << 10], 0);
+        loop {
+            let count = match body.read(&mut buffer) {
+                Ok(0) => return Ok(copied),
+                Ok(count) => count,
+                Err(error) => return Err(CliError::Broken { request: name, reason: error.to_string() }),
+            };
+            copied += count as u64;
+            if let Err(error) = into.write_all(&buffer[..count]) {
+                return Err(failed(error));
+            }
+        }
     }
 
     fn request(&self, method: Method, path: &str) -> http::request::Builder {
-        let request = Request::builder().method(method).uri(format!("{}{path}", self.daemon.address()));
+        let request = Request::builder().method(method).uri(format!("{}{path}", self.peer.address()));
         let Some(credential) = &self.credential else { return request };
         let mut value = HeaderValue::try_from(format!("Bearer {}", credential.token.expose()))
             .expect("a token fits a header");
@@ -254,11 +355,58 @@ impl Client {
         match error {
             ureq::Error::Timeout(_) => CliError::Silent { request, within },
             ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                let Daemon { data_dir, ports, .. } = &self.daemon;
-                CliError::NotListening { data_dir: data_dir.clone(), pid: ports.pid, port: ports.api }
+                match &self.peer {
+                    Peer::Local(Daemon { data_dir, ports, .. }) => CliError::NotListening {
+                        data_dir: data_dir.clone(),
+                        pid: ports.pid,
+                        port: ports.api,
+                    },
+                    Peer::Elsewhere(remote) => {
+                        CliError::Unreachable { address: remote.address.clone(), reason: error.to_string() }
+                    }
+                }
             }
-            other => CliError::Broken { request, reason: other.to_string() },
+            other => self.peer.failure(request, other),
         }
+    }
+}
+
+impl Peer {
+    fn address(&self) -> String {
+        match self {
+            Self::Local(daemon) => daemon.address(),
+            Self::Elsewhere(remote) => remote.address.to_string(),
+        }
+    }
+
+    /// What went wrong beyond the daemon's being away.
+    fn failure(&self, request: String, error: ureq::Error) -> CliError {
+        let reason = error.to_string();
+        let Self::Elsewhere(remote) = self else { return CliError::Broken { request, reason } };
+        let address = remote.address.clone();
+        if let Some(fault) = certificate_fault(&error) {
+            return CliError::untrusted(address, fault);
+        }
+        match error {
+            ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => {
+                CliError::Unreachable { address, reason }
+            }
+            _ => CliError::Broken { request, reason },
+        }
+    }
+}
+
+/// What is wrong with the certificate, if that is what ended the handshake.
+fn certificate_fault(error: &ureq::Error) -> Option<&rustls::CertificateError> {
+    let error = match error {
+        ureq::Error::Rustls(error) => error,
+        // The handshake is driven by reading and writing, which carry its errors inside of theirs.
+        ureq::Error::Io(error) => error.get_ref()?.downcast_ref::<rustls::Error>()?,
+        _ => return None,
+    };
+    match error {
+        rustls::Error::InvalidCertificate(fault) => Some(fault),
+        _ => None,
     }
 }
 
@@ -269,7 +417,7 @@ fn name_of(method: &Method, path: &str) -> String {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::io::{Read, Write};
+    use std::io::Write;
     use std::net::TcpListener;
     use std::thread::JoinHandle;
 
@@ -377,6 +525,7 @@ pub(super) mod tests {
             plugin_code: None,
             param: None,
             request_id: Some("0199".into()),
+            details: Vec::new(),
         };
         assert_eq!(refusal, expected);
         daemon.requests();

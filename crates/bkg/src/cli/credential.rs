@@ -15,7 +15,7 @@ use super::client::{Client, PROMPT};
 use super::error::CliError;
 use super::login_file::Login;
 use super::secret::Token;
-use super::target::{Choice, Target};
+use super::target::{Choice, Place, Target};
 use crate::store::RootKey;
 
 /// Something to send along, and where it was found.
@@ -87,7 +87,7 @@ impl Credential {
     /// It cannot be read or renewed.
     pub(super) fn of_login(target: &Target, client: &Client) -> Result<Option<Self>, CliError> {
         let Choice::FirstOf { logins: Some(file), .. } = &target.choice else { return Ok(None) };
-        let login = file.current(&target.data_dir, |login| renewed(login, client))?;
+        let login = file.current(&target.place, |login| renewed(login, client))?;
         Ok(login.map(|login| Self {
             token: login.token,
             origin: Origin::Login { user: login.user, file: file.path().to_owned() },
@@ -95,8 +95,14 @@ impl Credential {
     }
 
     fn of_root(target: &Target) -> Result<Self, CliError> {
-        let file = target.data_dir.join("root.key");
-        let Some(key) = RootKey::read(&target.data_dir)? else {
+        let data_dir = match &target.place {
+            Place::Directory(data_dir) => data_dir,
+            Place::Elsewhere(remote) => {
+                return Err(CliError::NoCredential { address: remote.address.clone() });
+            }
+        };
+        let file = data_dir.join("root.key");
+        let Some(key) = RootKey::read(data_dir)? else {
             return Err(CliError::NoRootKey { path: file });
         };
         let token = Token::try_from(key.expose().to_owned()).expect("a root key fits a header");
@@ -130,10 +136,10 @@ mod tests {
         let data_dir = daemon.directory.path().to_owned();
         let logins = login_file(&data_dir);
         if let Some(saved) = saved {
-            logins.save(&data_dir, saved).unwrap();
+            logins.save(&Place::Directory(data_dir.clone()), saved).unwrap();
         }
         let key = key.map(|key| Token::try_from(key.to_owned()).unwrap());
-        Target { data_dir, choice: Choice::FirstOf { key, logins: Some(logins) } }
+        Target { place: Place::Directory(data_dir), choice: Choice::FirstOf { key, logins: Some(logins) } }
     }
 
     fn renewal(token: &str) -> String {
@@ -162,7 +168,7 @@ mod tests {
     fn root_is_used_whatever_else_is_there_if_asked_for() {
         let daemon = ScriptedDaemon::start(vec![answer("200 OK", "{}")]);
         let target = target(&daemon, Some("bkg_sk_1"), Some(login("token", 60, 60)));
-        Client::find(&target.as_root()).unwrap().get("/x").unwrap();
+        Client::find(&target.as_root().unwrap()).unwrap().get("/x").unwrap();
         assert!(bearer(&daemon.requests()[0]).starts_with("bkg_root_"));
     }
 
@@ -170,8 +176,8 @@ mod tests {
     fn another_credential_works_without_the_root_key() {
         let daemon = ScriptedDaemon::start(vec![answer("200 OK", "{}")]);
         let target = target(&daemon, Some("bkg_sk_1"), None);
-        std::fs::remove_file(target.data_dir.join("root.key")).unwrap();
-        let error = Client::find(&target.as_root()).err().unwrap();
+        std::fs::remove_file(daemon.directory.path().join("root.key")).unwrap();
+        let error = Client::find(&target.as_root().unwrap()).err().unwrap();
         assert!(matches!(error, CliError::NoRootKey { .. }), "{error:?}");
         Client::find(&target).unwrap().get("/x").unwrap();
         daemon.requests();
@@ -185,7 +191,7 @@ mod tests {
         let Choice::FirstOf { logins: Some(file), .. } = &target.choice else {
             panic!("logins have a place")
         };
-        let saved = file.saved(&target.data_dir).unwrap().unwrap();
+        let saved = file.saved(&target.place).unwrap().unwrap();
         assert_eq!((saved.token.expose(), saved.refresh_token.expose()), ("new", "next"));
         client.get("/x").unwrap_err();
         let requests = daemon.requests();

@@ -7,8 +7,10 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::address::{Address, NoAddress};
 use super::login_file::LoginFileError;
 use super::output::harmless;
 use super::secret::NoToken;
@@ -53,6 +55,31 @@ pub(super) enum CliError {
     /// The environment's credential is none.
     #[error("`BKG_API_KEY` holds no key: {source}; set it to a valid key, or unset it")]
     KeyVariable { source: NoToken },
+    /// The environment's address is none.
+    #[error("`BKG_URL` holds no address: {source}; set it to one, or unset it")]
+    UrlVariable { source: NoAddress },
+    /// Nothing says who asks a daemon elsewhere.
+    #[error(
+        "nothing says who you are to the daemon at `{address}`: set `BKG_API_KEY` to a key, or run `bkg login`"
+    )]
+    NoCredential { address: Address },
+    /// Something that does not leave the daemon's machine.
+    #[error(
+        "{what} can only be had on the daemon's own machine: run this there with `--data-dir DIR`, not with the \
+         address `{address}`"
+    )]
+    OnlyThere { what: &'static str, address: Address },
+    /// The certificates that are to vouch for a daemon.
+    #[error("the certificates in `{}` cannot be used: {reason}", path.display())]
+    Authorities { path: PathBuf, reason: String },
+    /// Nobody answers at an address.
+    #[error(
+        "the daemon at `{address}` cannot be reached: {reason}; check `--url` or `BKG_URL`, and that it runs"
+    )]
+    Unreachable { address: Address, reason: String },
+    /// Something answers at an address, but nobody vouches for it.
+    #[error("the certificate of `{address}` is not trusted, and nothing was sent: {reason}; {next}")]
+    Untrusted { address: Address, reason: String, next: &'static str },
     /// The saved logins.
     #[error(transparent)]
     LoginFile(#[from] LoginFileError),
@@ -100,6 +127,32 @@ pub(super) enum CliError {
     /// The connection broke.
     #[error("the connection to the daemon broke at {request}: {reason}")]
     Broken { request: String, reason: String },
+    /// The command line is well-formed, but what it asks for cannot be.
+    #[error("{message}")]
+    Usage { message: String },
+    /// An entry has nothing there.
+    #[error("the entry of {plugin} has no `{path}`: `bkg config get {plugin}` shows all that it has")]
+    NoSuchValue { plugin: String, path: String },
+    /// A secret where every program of the machine could read it.
+    #[error(
+        "`{path}` is or has a secret, and an argument is no place for one: `--secret PATH` asks for it, and `--file` \
+         reads it; nothing was changed, but what was given is in the shell's history"
+    )]
+    SecretArgument { path: String },
+    /// The editor.
+    #[error("the editor `{editor}` failed ({reason}): nothing was changed; VISUAL or EDITOR names another")]
+    Editor { editor: String, reason: String },
+    /// A file that a command was to read or write.
+    #[error("cannot {action} `{}`: {source}", path.display())]
+    File { action: &'static str, path: PathBuf, source: io::Error },
+    /// Nobody to talk with.
+    #[error(
+        "there is no model to talk with: `bkg plugin list` shows which plugins serve, and `bkg whoami` what you may use"
+    )]
+    NoModel,
+    /// An answer that began and did not end as it should.
+    #[error("the answer broke off: {reason}; what came before it is not the whole answer")]
+    BrokenOff { reason: String },
     /// The payload on the command line, or on standard input.
     #[error("the payload is not JSON: {reason}")]
     Payload { reason: String },
@@ -130,6 +183,17 @@ pub(super) struct Refusal {
     pub(super) param: Option<String>,
     /// The `x-request-id` of the answer.
     pub(super) request_id: Option<String>,
+    /// What is wrong, place by place, where the daemon says so.
+    pub(super) details: Vec<Detail>,
+}
+
+/// One thing that is wrong with what was sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Detail {
+    /// Where, as a JSON Pointer (RFC 6901).
+    pub(super) path: String,
+    /// What, in the daemon's words.
+    pub(super) message: String,
 }
 
 impl Refusal {
@@ -140,7 +204,8 @@ impl Refusal {
         let message =
             text("message").unwrap_or_else(|| format!("the daemon answered {status} and did not say why"));
         let plugin_code = body["error"]["details"]["pluginCode"].as_str().map(str::to_owned);
-        Self { status, message, code: text("code"), plugin_code, param: text("param"), request_id }
+        let details = serde_json::from_value(body["error"]["details"].clone()).unwrap_or_default();
+        Self { status, message, code: text("code"), plugin_code, param: text("param"), request_id, details }
     }
 
     /// The same, with the next step behind the daemon's words.
@@ -166,11 +231,48 @@ fn hint(error: &StoreError) -> &'static str {
 }
 
 impl CliError {
+    /// A certificate that does not show whose it is.
+    pub(super) fn untrusted(address: Address, fault: &rustls::CertificateError) -> Self {
+        use rustls::CertificateError as Fault;
+        let text = fault.to_string();
+        let (reason, next) = match fault {
+            Fault::UnknownIssuer => (
+                "no authority that is known vouches for it".to_owned(),
+                "`--ca FILE` names another authority",
+            ),
+            Fault::NotValidForName | Fault::NotValidForNameContext { .. } => {
+                (text, "use the name that the certificate is for in `--url`")
+            }
+            Fault::Expired | Fault::ExpiredContext { .. } => (text, "the daemon needs a new certificate"),
+            // The library has no variant of its own for it.
+            _ if text.contains("CaUsedAsEndEntity") => (
+                "it is that of an authority, which no daemon may have as its own".to_owned(),
+                "make one with `basicConstraints=CA:FALSE`",
+            ),
+            _ => (text, "`--ca FILE` names the authority that vouches for it"),
+        };
+        Self::Untrusted { address, reason, next }
+    }
+
+    /// What became of writing to standard output.
+    pub(super) fn of_output(source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::BrokenPipe => Self::ReaderGone,
+            _ => Self::Output { source },
+        }
+    }
+
     /// The exit code, as the table of the module's documentation lists it.
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             Self::ReaderGone => 0,
-            Self::Payload { .. } | Self::KeyVariable { .. } | Self::NoTerminal { .. } => 2,
+            Self::Payload { .. }
+            | Self::Usage { .. }
+            | Self::SecretArgument { .. }
+            | Self::KeyVariable { .. }
+            | Self::UrlVariable { .. }
+            | Self::OnlyThere { .. }
+            | Self::NoTerminal { .. } => 2,
             Self::Config(_) => 5,
             Self::Store { source } if source.is_about_damage() => 6,
             Self::LoginFile(LoginFileError::Damaged { .. }) => 6,
@@ -185,12 +287,23 @@ impl CliError {
             Self::Refused(refusal) => (refusal.code.as_deref(), refusal.request_id.as_deref()),
             _ => (None, None),
         };
+        let details = match self {
+            Self::Refused(refusal) => refusal.details.as_slice(),
+            _ => &[],
+        };
         let message = self.to_string();
         if as_json {
-            let error = json!({ "error": { "message": message, "code": code, "requestId": request_id } });
-            return format!("{error}\n");
+            let mut error = json!({ "message": message, "code": code, "requestId": request_id });
+            if !details.is_empty() {
+                error["details"] = json!(details);
+            }
+            return format!("{}\n", json!({ "error": error }));
         }
         let mut text = format!("error: {}\n", harmless(&message));
+        for Detail { path, message } in details {
+            let path = if path.is_empty() { "the whole" } else { path };
+            text.push_str(&format!("       {}: {}\n", harmless(path), harmless(message)));
+        }
         let facts =
             [code.map(|code| format!("code {code}")), request_id.map(|id| format!("x-request-id {id}"))];
         let facts: Vec<String> = facts.into_iter().flatten().collect();
@@ -219,6 +332,20 @@ mod tests {
             "{\"error\":{\"message\":\"there is no plugin `x`\",\"code\":\"not_found\",\"requestId\":\"0199\"}}\n"
         );
         assert_eq!(error.exit_code(), 1);
+    }
+
+    #[test]
+    fn every_place_that_is_wrong_is_told() {
+        let body = r#"{"error":{"message":"the entry is not valid","code":"invalid_config","details":
+            [{"path":"/settings/answer","message":"`x` is no number"},{"path":"","message":"a\u001b"}]}}"#;
+        let error = CliError::Refused(Refusal::read(422, None, body));
+        assert_eq!(
+            error.render(false),
+            "error: the entry is not valid\n       /settings/answer: `x` is no number\n       the whole: a\\u{1b}\n       \
+             code invalid_config\n"
+        );
+        let json: serde_json::Value = serde_json::from_str(&error.render(true)).unwrap();
+        assert_eq!(json["error"]["details"][0]["path"], "/settings/answer");
     }
 
     #[test]

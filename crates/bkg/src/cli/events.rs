@@ -13,6 +13,8 @@ pub(super) struct Event {
     pub(super) kind: String,
     /// Its data, lines joined by line ends.
     pub(super) data: String,
+    /// What the next connection says to go on after it, if it has a name.
+    pub(super) id: Option<String>,
 }
 
 /// The events of one stream, until it ends or breaks.
@@ -27,7 +29,7 @@ impl<R: BufRead> Events<R> {
     }
 
     fn next_event(&mut self) -> io::Result<Option<Event>> {
-        let (mut kind, mut data) = (String::new(), Vec::new());
+        let (mut kind, mut data, mut id) = (String::new(), Vec::new(), None);
         let mut line = String::new();
         loop {
             line.clear();
@@ -43,14 +45,15 @@ impl<R: BufRead> Events<R> {
                 if kind.is_empty() {
                     "message".clone_into(&mut kind);
                 }
-                return Ok(Some(Event { kind, data: data.join("\n") }));
+                return Ok(Some(Event { kind, data: data.join("\n"), id }));
             }
             let (field, value) = text.split_once(':').unwrap_or((text, ""));
             let value = value.strip_prefix(' ').unwrap_or(value);
             match field {
                 "event" => value.clone_into(&mut kind),
                 "data" => data.push(value.to_owned()),
-                // A comment has an empty name; ids repeat what our data says itself.
+                "id" => id = Some(value.to_owned()),
+                // A comment has an empty name.
                 _ => {}
             }
         }
@@ -93,6 +96,14 @@ mod tests {
             events("data: x\r\n\r\nevent: line\n\ndata: y\n\n"),
             pairs([("message", "x"), ("message", "y")])
         );
+    }
+
+    #[test]
+    fn an_event_has_its_own_id_and_no_others() {
+        let stream = "id: 7\ndata: x\n\ndata: y\n\n";
+        let ids: Vec<Option<String>> =
+            Events::new(stream.as_bytes()).map(|event| event.unwrap().id).collect();
+        assert_eq!(ids, [Some("7".to_owned()), None]);
     }
 
     #[test]

@@ -36,6 +36,15 @@ pub(super) enum PasswordSource {
     Stdin,
 }
 
+/// How a secret of a plugin reaches the command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SecretSource {
+    /// It is asked for.
+    Terminal,
+    /// It is a line of standard input.
+    Stdin,
+}
+
 impl PasswordSource {
     /// What `--password-stdin` says.
     pub(super) fn of_flag(password_stdin: bool) -> Self {
@@ -68,6 +77,20 @@ impl Input {
         }
     }
 
+    /// What a plugin is to keep to itself.
+    ///
+    /// # Errors
+    /// There is no terminal, or nothing comes.
+    pub(super) fn secret(&mut self, source: SecretSource, question: &str) -> Result<Password, CliError> {
+        match source {
+            SecretSource::Stdin => self.line_of_stdin("the secret").map(Password::from),
+            SecretSource::Terminal if !self.is_terminal() => {
+                Err(CliError::NoTerminal { what: "the secret", instead: "`--secret-stdin`" })
+            }
+            SecretSource::Terminal => self.hidden(question),
+        }
+    }
+
     /// A password that is to be set; typed twice, since nobody sees it.
     ///
     /// # Errors
@@ -94,6 +117,30 @@ impl Input {
         }
         self.ask("user: ")?;
         self.line_of_stdin("the user")
+    }
+
+    /// The next line of a conversation; none at the end of all.
+    ///
+    /// # Errors
+    /// The terminal cannot be read or written.
+    pub(super) fn typed_line(&mut self, sign: &str) -> Result<Option<String>, CliError> {
+        self.ask(sign)?;
+        let failed = |source| CliError::Asking { what: "the line", source };
+        let mut line = String::new();
+        let read = match self {
+            Self::Process => io::stdin().lock().read_line(&mut line).map_err(failed)?,
+            #[cfg(test)]
+            Self::Scripted { lines, .. } => {
+                line.push_str(lines.pop_front().unwrap_or_default());
+                line.len()
+            }
+        };
+        if read == 0 {
+            // The shell's sign is to stand on a line of its own.
+            self.ask("\n")?;
+            return Ok(None);
+        }
+        Ok(Some(line))
     }
 
     /// Whether a person agrees. Only a word that begins with `y` is a yes.

@@ -3,8 +3,6 @@
 //! Not how the login is kept (`login_file`) or used (`credential`). The invariants: nothing of a session
 //! but the fact is ever shown; a logout leaves no saved login behind, even if the daemon is gone.
 
-use std::path::Path;
-
 use bkg_protocol::RawJson;
 use serde::Serialize;
 use serde_json::json;
@@ -47,7 +45,7 @@ pub(super) fn login(
     let must_change_password = answer.must_change_password;
     let login = answer.into_login();
     let (user, until) = (login.user.clone(), login.refresh_expires_at);
-    file.save(&target.data_dir, login)?;
+    file.save(&target.place, login)?;
     if output.wants_json() {
         let state = json!({
             "user": user,
@@ -83,16 +81,16 @@ fn advised(error: CliError) -> CliError {
 /// Ends the saved login, at the daemon and here.
 pub(super) fn logout(target: &Target, output: &mut Output) -> Result<Verdict, CliError> {
     let file = place(target)?;
-    let Some(login) = file.saved(&target.data_dir)? else {
+    let Some(login) = file.saved(&target.place)? else {
         if output.wants_json() {
             output.json(r#"{"user":null}"#)?;
         } else {
-            output.text(&format!("no login is saved for {}", shown(&target.data_dir)))?;
+            output.text(&format!("no login is saved for {}", target.place))?;
         }
         return Ok(Verdict::Reached);
     };
     let ended = end(target);
-    file.forget(&target.data_dir)?;
+    file.forget(&target.place)?;
     match ended {
         Err(error) if !has_ended_before(&error) => {
             let Login { user, refresh_expires_at, .. } = login;
@@ -135,15 +133,14 @@ fn has_ended_before(error: &CliError) -> bool {
     }
 }
 
-fn shown(path: &Path) -> String {
-    harmless(&path.display().to_string())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::super::client::tests::{ScriptedDaemon, answer};
     use super::super::login_file::tests::{login as saved_login, login_file};
     use super::super::secret::Token;
+    use super::super::target::Place;
     use super::*;
 
     const ANSWER: &str = r#"{"token":"bkg_at_1","user":"ada","userId":"u1","role":"user","scopes":[],"sessionId":"s1",
@@ -151,7 +148,10 @@ mod tests {
 
     fn target_at(directory: &Path) -> Target {
         let logins = Some(login_file(directory));
-        Target { data_dir: directory.to_owned(), choice: Choice::FirstOf { key: None, logins } }
+        Target {
+            place: Place::Directory(directory.to_owned()),
+            choice: Choice::FirstOf { key: None, logins },
+        }
     }
 
     fn request() -> LoginRequest {
@@ -166,7 +166,7 @@ mod tests {
             let mut output = Output::captured(json);
             let verdict = login(&target, &request(), &mut Input::sent(["s3cret\n"]), &mut output).unwrap();
             assert_eq!(verdict, Verdict::Reached);
-            let saved = place(&target).unwrap().saved(&target.data_dir).unwrap().unwrap();
+            let saved = place(&target).unwrap().saved(&target.place).unwrap().unwrap();
             assert_eq!((saved.token.expose(), saved.refresh_token.expose()), ("bkg_at_1", "bkg_rt_1"));
             assert_eq!(saved.expires_at.as_millisecond(), 4_000_000_000_000);
             assert_eq!(saved.refresh_expires_at.as_millisecond(), 4_100_000_000_000);
@@ -208,7 +208,7 @@ mod tests {
             error.to_string(),
             "the name or the password is wrong; try again, or set another password: `bkg --root user password NAME`"
         );
-        assert_eq!(place(&target).unwrap().saved(&target.data_dir).unwrap(), None);
+        assert_eq!(place(&target).unwrap().saved(&target.place).unwrap(), None);
         daemon.requests();
     }
 
@@ -234,11 +234,11 @@ mod tests {
             }]);
             let target = target_at(daemon.directory.path());
             let file = place(&target).unwrap();
-            file.save(&target.data_dir, saved_login("token", 60, 60)).unwrap();
+            file.save(&target.place, saved_login("token", 60, 60)).unwrap();
             let mut output = Output::captured(false);
             assert_eq!(logout(&target, &mut output).unwrap(), Verdict::Reached);
             assert_eq!(output.written(), "ada is logged out\n");
-            assert_eq!(file.saved(&target.data_dir).unwrap(), None);
+            assert_eq!(file.saved(&target.place).unwrap(), None);
             let request = daemon.requests().remove(0);
             assert!(request.starts_with("POST /auth/logout HTTP/1.1\r\n"), "{request}");
             assert!(request.contains("authorization: Bearer token\r\n"), "{request}");
@@ -250,7 +250,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let target = target_at(directory.path());
         let file = place(&target).unwrap();
-        file.save(&target.data_dir, saved_login("token", 60, 60)).unwrap();
+        file.save(&target.place, saved_login("token", 60, 60)).unwrap();
         let error = logout(&target, &mut Output::captured(false)).unwrap_err();
         let text = error.to_string();
         assert!(
@@ -259,7 +259,7 @@ mod tests {
         );
         assert!(text.contains("no daemon runs on `"), "{text}");
         assert_eq!(error.exit_code(), 1);
-        assert_eq!(file.saved(&target.data_dir).unwrap(), None);
+        assert_eq!(file.saved(&target.place).unwrap(), None);
     }
 
     #[test]

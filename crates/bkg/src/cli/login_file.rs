@@ -1,4 +1,4 @@
-//! The saved logins of this user: one file, one entry for each data directory.
+//! The saved logins of this user: one file, one entry for each daemon.
 //!
 //! Not how a login is made or renewed: the callers, `login` and `credential`, ask the daemon for that.
 //! The invariants: the file is whole, closed to others, and changed by one command at a time; a renewed
@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::client::PROMPT;
 use super::error::CliError;
 use super::secret::Token;
+use super::target::Place;
 use crate::store::write_atomic;
 
 /// How long the end of a token lies ahead at least when it is used: enough for a request to arrive.
@@ -105,32 +106,32 @@ impl LoginFile {
         &self.path
     }
 
-    /// The login of this data directory as it was saved.
+    /// The login of this daemon as it was saved.
     ///
     /// # Errors
     /// The file cannot be read.
-    pub(super) fn saved(&self, data_dir: &Path) -> Result<Option<Login>, LoginFileError> {
-        Ok(self.read()?.logins.remove(&name_of(data_dir)?))
+    pub(super) fn saved(&self, place: &Place) -> Result<Option<Login>, LoginFileError> {
+        Ok(self.read()?.logins.remove(&name_of(place)?))
     }
 
-    /// The login of this data directory with a token that is good now. If it is not, `renew` asks for
+    /// The login of this daemon with a token that is good now. If it is not, `renew` asks for
     /// the next one; of several commands at once, one does, and the others use what it got.
     ///
     /// # Errors
     /// Those of the file, [`LoginFileError::Expired`], and those of `renew`.
     pub(super) fn current(
         &self,
-        data_dir: &Path,
+        place: &Place,
         renew: impl FnOnce(&Login) -> Result<Login, CliError>,
     ) -> Result<Option<Login>, CliError> {
-        match self.saved(data_dir)? {
+        match self.saved(place)? {
             Some(login) if !is_good(login.expires_at) => {}
             good_or_none => return Ok(good_or_none),
         }
         let _lock = self.lock()?;
         // Whoever held the lock may have done it, or may have logged out.
         let mut contents = self.read()?;
-        let name = name_of(data_dir)?;
+        let name = name_of(place)?;
         let login = match contents.logins.remove(&name) {
             Some(login) if !is_good(login.expires_at) => login,
             good_or_none => return Ok(good_or_none),
@@ -144,14 +145,14 @@ impl LoginFile {
         Ok(Some(renewed))
     }
 
-    /// Keeps the login of this data directory, in place of the former one.
+    /// Keeps the login of this daemon, in place of the former one.
     ///
     /// # Errors
     /// Those of the file.
-    pub(super) fn save(&self, data_dir: &Path, login: Login) -> Result<(), LoginFileError> {
+    pub(super) fn save(&self, place: &Place, login: Login) -> Result<(), LoginFileError> {
         let _lock = self.lock()?;
         let mut contents = self.read()?;
-        contents.logins.insert(name_of(data_dir)?, login);
+        contents.logins.insert(name_of(place)?, login);
         self.write(&contents)
     }
 
@@ -164,14 +165,14 @@ impl LoginFile {
         self.read().map(drop)
     }
 
-    /// Removes the login of this data directory.
+    /// Removes the login of this daemon.
     ///
     /// # Errors
     /// Those of the file.
-    pub(super) fn forget(&self, data_dir: &Path) -> Result<(), LoginFileError> {
+    pub(super) fn forget(&self, place: &Place) -> Result<(), LoginFileError> {
         let _lock = self.lock()?;
         let mut contents = self.read()?;
-        match contents.logins.remove(&name_of(data_dir)?) {
+        match contents.logins.remove(&name_of(place)?) {
             Some(_) => self.write(&contents),
             None => Ok(()),
         }
@@ -222,9 +223,13 @@ impl LoginFile {
     }
 }
 
-/// What a data directory is called in the file, whichever way it was named. One that is gone still has
-/// a name, so that its login can be removed.
-fn name_of(data_dir: &Path) -> Result<String, LoginFileError> {
+/// What a daemon is called in the file, whichever way its directory was named. A directory that is gone
+/// still has a name, so that its login can be removed.
+fn name_of(place: &Place) -> Result<String, LoginFileError> {
+    let data_dir = match place {
+        Place::Directory(data_dir) => data_dir,
+        Place::Elsewhere(remote) => return Ok(remote.address.to_string()),
+    };
     let path = data_dir.canonicalize().or_else(|_| absolute(data_dir)).map_err(disk("find", data_dir))?;
     path.into_os_string().into_string().map_err(|path| LoginFileError::Path { path: path.into() })
 }
@@ -261,6 +266,10 @@ pub(super) mod tests {
         LoginFile { path: directory.join("bkg/login.json") }
     }
 
+    fn here(path: impl AsRef<Path>) -> Place {
+        Place::Directory(path.as_ref().to_owned())
+    }
+
     fn never(_: &Login) -> Result<Login, CliError> {
         panic!("the token is good")
     }
@@ -290,16 +299,17 @@ pub(super) mod tests {
         fs::create_dir(&one).unwrap();
         fs::create_dir(&other).unwrap();
         let file = login_file(home.path());
-        assert_eq!(file.saved(&one).unwrap(), None);
-        file.save(&one, login("a", 60, 60)).unwrap();
-        file.save(&other, login("b", 60, 60)).unwrap();
-        let token = |path: &Path| file.saved(path).unwrap().map(|login| login.token.expose().to_owned());
+        assert_eq!(file.saved(&here(&one)).unwrap(), None);
+        file.save(&here(&one), login("a", 60, 60)).unwrap();
+        file.save(&here(&other), login("b", 60, 60)).unwrap();
+        let token =
+            |path: &Path| file.saved(&here(path)).unwrap().map(|login| login.token.expose().to_owned());
         assert_eq!(token(&other.join("../one")).as_deref(), Some("a"));
-        file.forget(&one).unwrap();
-        file.forget(&one).unwrap();
+        file.forget(&here(&one)).unwrap();
+        file.forget(&here(&one)).unwrap();
         assert_eq!((token(&one), token(&other).as_deref()), (None, Some("b")));
         fs::remove_dir(&other).unwrap();
-        file.forget(&other).unwrap();
+        file.forget(&here(&other)).unwrap();
         assert_eq!(token(&other), None);
     }
 
@@ -307,7 +317,7 @@ pub(super) mod tests {
     fn the_file_is_closed_to_others() {
         let home = tempfile::tempdir().unwrap();
         let file = login_file(home.path());
-        file.save(home.path(), login("a", 60, 60)).unwrap();
+        file.save(&here(home.path()), login("a", 60, 60)).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
         assert_eq!(mode(&file.path), 0o600);
         assert_eq!(mode(file.path.parent().unwrap()), 0o700);
@@ -317,32 +327,32 @@ pub(super) mod tests {
     fn a_good_token_is_used_as_it_is() {
         let home = tempfile::tempdir().unwrap();
         let file = login_file(home.path());
-        assert_eq!(file.current(home.path(), never).unwrap(), None);
+        assert_eq!(file.current(&here(home.path()), never).unwrap(), None);
         let good = login("a", 60, 60);
-        file.save(home.path(), good.clone()).unwrap();
-        assert_eq!(file.current(home.path(), never).unwrap(), Some(good));
+        file.save(&here(home.path()), good.clone()).unwrap();
+        assert_eq!(file.current(&here(home.path()), never).unwrap(), Some(good));
     }
 
     #[test]
     fn a_renewed_login_is_saved_before_it_is_used() {
         let home = tempfile::tempdir().unwrap();
         let file = login_file(home.path());
-        file.save(home.path(), login("old", 5, 60)).unwrap();
+        file.save(&here(home.path()), login("old", 5, 60)).unwrap();
         let renewed = file
-            .current(home.path(), |old| {
+            .current(&here(home.path()), |old| {
                 assert_eq!(old.refresh_token.expose(), "old-refresh");
                 Ok(login("new", 60, 120))
             })
             .unwrap();
         assert_eq!(renewed.as_ref().unwrap().token.expose(), "new");
-        assert_eq!(file.saved(home.path()).unwrap(), renewed);
+        assert_eq!(file.saved(&here(home.path())).unwrap(), renewed);
     }
 
     #[test]
     fn of_many_commands_at_once_one_renews() {
         let home = tempfile::tempdir().unwrap();
         let file = login_file(home.path());
-        file.save(home.path(), login("old", -1, 60)).unwrap();
+        file.save(&here(home.path()), login("old", -1, 60)).unwrap();
         let count = std::sync::atomic::AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for _ in 0..8 {
@@ -351,7 +361,7 @@ pub(super) mod tests {
                         count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                         Ok(login("new", 60, 120))
                     };
-                    let login = file.current(home.path(), renew).unwrap().unwrap();
+                    let login = file.current(&here(home.path()), renew).unwrap().unwrap();
                     assert_eq!(login.token.expose(), "new");
                 });
             }
@@ -364,13 +374,13 @@ pub(super) mod tests {
         let home = tempfile::tempdir().unwrap();
         let file = login_file(home.path());
         let expired = login("a", -1, -1);
-        file.save(home.path(), expired.clone()).unwrap();
-        let error = file.current(home.path(), never).unwrap_err();
+        file.save(&here(home.path()), expired.clone()).unwrap();
+        let error = file.current(&here(home.path()), never).unwrap_err();
         assert_eq!(
             error.to_string(),
             "the saved login of `ada` has expired: `bkg login` makes a new one, `bkg logout` removes it"
         );
-        assert_eq!(file.saved(home.path()).unwrap(), Some(expired));
+        assert_eq!(file.saved(&here(home.path())).unwrap(), Some(expired));
     }
 
     #[test]
@@ -381,8 +391,8 @@ pub(super) mod tests {
         let content = r#"{"logins":{"/d":{"user":"ada","token":7,"x":"s3cret"}}}"#;
         fs::write(&file.path, content).unwrap();
         for error in [
-            file.saved(home.path()).unwrap_err(),
-            file.save(home.path(), login("a", 60, 60)).unwrap_err(),
+            file.saved(&here(home.path())).unwrap_err(),
+            file.save(&here(home.path()), login("a", 60, 60)).unwrap_err(),
             file.check().unwrap_err(),
         ] {
             let text = error.to_string();

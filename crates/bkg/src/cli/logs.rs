@@ -1,21 +1,26 @@
-//! `bkg plugin logs`: a page of a plugin's log, or the log as it grows.
+//! `bkg logs`: a page of a plugin's log or of all, the log as it grows, or a file of it.
 //!
 //! The invariant: no line is shown twice, and what is missing is said. Following survives a broken
 //! connection, since lines are numbered; it ends when the daemon does, and that is an error, because
 //! nobody asked for it.
 
+use std::io::{self, Write};
+use std::path::Path;
 use std::time::Duration;
 
+use bkg_protocol::PluginName;
 use bkg_protocol::message::LogLevel;
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
 
 use super::Verdict;
-use super::arguments::LogsRequest;
 use super::client::Client;
 use super::error::CliError;
 use super::events::Event;
+use super::logs_arguments::{LogsRequest, Since};
 use super::output::{Output, Paint, harmless};
+use super::route::asking;
 use super::target::Target;
 use super::time::moment;
 use crate::logs::{LogLine, LogStream};
@@ -35,16 +40,41 @@ struct Gap {
     lines: u64,
 }
 
+/// Whose lines are shown, which decides whether each says whose it is.
+#[derive(Debug, Clone, Copy)]
+enum Whose<'a> {
+    One(&'a PluginName),
+    All,
+}
+
+impl<'a> Whose<'a> {
+    fn of(request: &'a LogsRequest) -> Self {
+        request.name.as_ref().map_or(Self::All, Self::One)
+    }
+
+    fn path(self) -> String {
+        match self {
+            Self::One(name) => format!("/admin/plugins/{name}/logs"),
+            Self::All => "/admin/logs".to_owned(),
+        }
+    }
+}
+
 /// Shows what was asked for.
 pub(super) fn print(
     target: &Target,
     request: &LogsRequest,
     output: &mut Output,
 ) -> Result<Verdict, CliError> {
+    if let Some(file) = &request.download {
+        return download(target, request, file, output);
+    }
     if request.follow {
         return follow(target, request, output);
     }
-    let answer = Client::find(target)?.get(&path(request, request.since))?;
+    let whose = Whose::of(request);
+    let answer =
+        Client::find(target)?.get(&path(request, &whose.path(), line_of(request), Timestamp::now()))?;
     if output.wants_json() {
         output.json(&answer.body)?;
         return Ok(Verdict::Reached);
@@ -52,34 +82,43 @@ pub(super) fn print(
     let page: Page = answer.read()?;
     show_gap(page.missing, output)?;
     for line in &page.lines {
-        show(line, output)?;
+        show(line, whose, output)?;
     }
     if page.lines.is_empty() {
-        output.remark(&format!("no such lines of {}", request.name));
+        let of = request.name.as_ref().map(|name| format!(" of {name}")).unwrap_or_default();
+        output.remark(&format!("no such lines{of}"));
     }
     Ok(Verdict::Reached)
 }
 
 fn follow(target: &Target, request: &LogsRequest, output: &mut Output) -> Result<Verdict, CliError> {
     output.end_with_reader()?;
-    let mut seen = request.since;
+    let whose = Whose::of(request);
+    // What `10m` means does not move on while it is followed.
+    let now = Timestamp::now();
+    let (mut line, mut id) = (line_of(request), None::<String>);
     loop {
-        let events = Client::find(target)?.events(&path(request, seen))?;
-        let before = seen;
+        let address = path(request, &whose.path(), line, now);
+        let events = Client::find(target)?.events(&address, id.as_deref())?;
+        let mut was_silent = true;
         // A connection that breaks is one that ended: whether the daemon is still there shows next.
         for event in events.map_while(Result::ok) {
-            if let Some(seq) = take(&event, output)? {
-                seen = Some(seq);
+            if let Some(seq) = take(&event, whose, output)? {
+                was_silent = false;
+                match whose {
+                    Whose::One(_) => line = Some(seq),
+                    Whose::All => id = event.id,
+                }
             }
         }
-        if seen == before {
+        if was_silent {
             std::thread::sleep(PAUSE);
         }
     }
 }
 
 /// Shows an event; the number of its line, if it is one.
-fn take(event: &Event, output: &mut Output) -> Result<Option<u64>, CliError> {
+fn take(event: &Event, whose: Whose<'_>, output: &mut Output) -> Result<Option<u64>, CliError> {
     let unreadable = |error: serde_json::Error| CliError::Unreadable {
         request: format!("the event `{}`", event.kind),
         reason: error.to_string(),
@@ -90,7 +129,7 @@ fn take(event: &Event, output: &mut Output) -> Result<Option<u64>, CliError> {
             if output.wants_json() {
                 output.text(&event.data)?;
             } else {
-                show(&line, output)?;
+                show(&line, whose, output)?;
             }
             Ok(Some(line.seq))
         }
@@ -104,16 +143,64 @@ fn take(event: &Event, output: &mut Output) -> Result<Option<u64>, CliError> {
     }
 }
 
-fn path(request: &LogsRequest, since: Option<u64>) -> String {
-    let LogsRequest { name, tail, level, .. } = request;
+fn download(
+    target: &Target,
+    request: &LogsRequest,
+    file: &Path,
+    output: &mut Output,
+) -> Result<Verdict, CliError> {
+    let format = [("format", Some(request.format.as_str().to_owned()))];
+    let address = asking(&format!("{}/download", Whose::of(request).path()), format);
+    let address = path(request, &address, line_of(request), Timestamp::now());
+    let client = Client::find(target)?;
+    if file == Path::new("-") {
+        client.download(&address, &mut output.answers(), CliError::of_output)?;
+        return Ok(Verdict::Reached);
+    }
+    let failed = |source: io::Error| CliError::File { action: "write", path: file.to_owned(), source };
+    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Beside its place until it is whole: a download that broke leaves what was there.
+    let mut part = tempfile::NamedTempFile::new_in(directory).map_err(failed)?;
+    let bytes = client.download(&address, &mut part, failed)?;
+    part.flush().map_err(failed)?;
+    part.persist(file).map_err(|error| failed(error.error))?;
+    if output.wants_json() {
+        output.json(&json!({ "bytes": bytes, "file": file }).to_string())?;
+    } else {
+        output.text(&harmless(&format!("{bytes} bytes are in {}", file.display())))?;
+    }
+    Ok(Verdict::Reached)
+}
+
+fn line_of(request: &LogsRequest) -> Option<u64> {
+    match request.since {
+        Some(Since::Line(line)) => Some(line),
+        _ => None,
+    }
+}
+
+/// The address with all that was asked for; `after` is the number of the last line that is known.
+fn path(request: &LogsRequest, address: &str, after: Option<u64>, now: Timestamp) -> String {
+    let LogsRequest { tail, level, since, until, text, regex, run, .. } = request;
+    let from = match since {
+        Some(Since::Moment(when)) => Some(when.resolved(now).to_string()),
+        _ => None,
+    };
     let parameters = [
-        since.map(|seq| format!("since={seq}")),
-        tail.filter(|_| since.is_none()).map(|tail| format!("tail={tail}")),
-        level.map(|level| format!("level={}", level.as_str())),
+        ("since", after.map(|seq| seq.to_string())),
+        ("tail", tail.filter(|_| after.is_none()).map(|tail| tail.to_string())),
+        ("level", level.map(|level| level.as_str().to_owned())),
+        ("text", text.clone()),
+        ("regex", regex.clone()),
+        ("run", run.clone()),
+        ("from", from),
+        ("to", until.map(|until| until.resolved(now).to_string())),
     ];
-    let parameters: Vec<String> = parameters.into_iter().flatten().collect();
-    let question = if parameters.is_empty() { "" } else { "?" };
-    format!("/admin/plugins/{name}/logs{question}{}", parameters.join("&"))
+    let question = asking("", parameters);
+    match (address.contains('?'), question.strip_prefix('?')) {
+        (true, Some(rest)) => format!("{address}&{rest}"),
+        _ => format!("{address}{question}"),
+    }
 }
 
 fn show_gap(missing: u64, output: &mut Output) -> Result<(), CliError> {
@@ -128,7 +215,7 @@ fn show_gap(missing: u64, output: &mut Output) -> Result<(), CliError> {
     output.text(&text)
 }
 
-fn show(line: &LogLine, output: &mut Output) -> Result<(), CliError> {
+fn show(line: &LogLine, whose: Whose<'_>, output: &mut Output) -> Result<(), CliError> {
     let paint = match line.level {
         LogLevel::Error => Some(Paint::Red),
         LogLevel::Warn => Some(Paint::Yellow),
@@ -142,7 +229,11 @@ fn show(line: &LogLine, output: &mut Output) -> Result<(), CliError> {
         LogStream::Host => "host",
     };
     let level = output.painted(&format!("{:5}", line.level.as_str()), paint);
-    let mut text = format!("{} {level} {stream:6} {}", moment(line.time), harmless(&line.message));
+    let plugin = match whose {
+        Whose::One(_) => String::new(),
+        Whose::All => format!("{:12} ", line.plugin.as_str()),
+    };
+    let mut text = format!("{} {level} {plugin}{stream:6} {}", moment(line.time), harmless(&line.message));
     if let Some(fields) = &line.fields {
         text.push(' ');
         text.push_str(&output.painted(&harmless(fields.as_str()), Some(Paint::Dim)));
@@ -156,7 +247,8 @@ mod tests {
     use super::*;
 
     fn request(follow: bool) -> LogsRequest {
-        LogsRequest { name: "ping".parse().unwrap(), follow, tail: Some(5), since: None, level: None }
+        let name = Some("ping".parse().unwrap());
+        LogsRequest { name, follow, tail: Some(5), ..LogsRequest::default() }
     }
 
     fn line(seq: u64) -> String {
@@ -177,15 +269,79 @@ mod tests {
 
     #[test]
     fn the_address_asks_for_what_was_asked_for() {
-        let all = LogsRequest { tail: None, level: Some(LogLevel::Warn), ..request(false) };
+        let now = "2026-01-31T12:00:00Z".parse().unwrap();
+        let warnings = LogsRequest { tail: None, level: Some(LogLevel::Warn), ..request(false) };
         let plain = LogsRequest { tail: None, ..request(false) };
-        for (request, since, address) in [
-            (&request(false), None, "/admin/plugins/ping/logs?tail=5"),
-            (&request(false), Some(7), "/admin/plugins/ping/logs?since=7"),
-            (&all, Some(0), "/admin/plugins/ping/logs?since=0&level=warn"),
-            (&plain, None, "/admin/plugins/ping/logs"),
+        let everything = LogsRequest {
+            since: Some("10m".parse().unwrap()),
+            until: Some("2026-01-31T11:59:00Z".parse().unwrap()),
+            text: Some("a b".into()),
+            regex: Some("^x+".into()),
+            run: Some("i".into()),
+            ..request(false)
+        };
+        for (request, after, question) in [
+            (&request(false), None, "?tail=5"),
+            (&request(false), Some(7), "?since=7"),
+            (&warnings, Some(0), "?since=0&level=warn"),
+            (&plain, None, ""),
+            (
+                &everything,
+                None,
+                "?tail=5&text=a%20b&regex=%5Ex%2B&run=i&from=2026-01-31T11%3A50%3A00Z&to=2026-01-31T11%3A59%3A00Z",
+            ),
         ] {
-            assert_eq!(path(request, since), address);
+            assert_eq!(path(request, "/logs", after, now), format!("/logs{question}"));
+        }
+        assert_eq!(path(&request(false), "/logs?format=text", None, now), "/logs?format=text&tail=5");
+        assert_eq!(path(&plain, "/logs?format=text", None, now), "/logs?format=text");
+    }
+
+    #[test]
+    fn lines_of_all_plugins_say_whose_they_are() {
+        let body = format!(r#"{{"lines":[{}]}}"#, line(2));
+        let daemon = ScriptedDaemon::start(vec![answer("200 OK", &body)]);
+        let mut output = Output::captured(false);
+        let all = LogsRequest { all: true, ..LogsRequest::default() };
+        print(&daemon.target(), &all, &mut output).unwrap();
+        assert_eq!(
+            output.written(),
+            "2026-01-02T03:04:05.600Z warn  ping         stderr line 2 {\"n\":2}\n"
+        );
+        assert!(daemon.requests()[0].starts_with("GET /admin/logs HTTP/1.1\r\n"));
+    }
+
+    #[test]
+    fn following_all_goes_on_after_the_last_event() {
+        let answers = vec![stream(&event(1)), stream(&event(2))];
+        let daemon = ScriptedDaemon::start(answers);
+        let all = LogsRequest { all: true, follow: true, ..LogsRequest::default() };
+        print(&daemon.target(), &all, &mut Output::captured(true)).unwrap_err();
+        let requests = daemon.requests();
+        assert!(!requests[0].contains("last-event-id"), "{}", requests[0]);
+        assert!(requests[1].contains("last-event-id: 1\r\n"), "{}", requests[1]);
+    }
+
+    #[test]
+    fn a_download_is_in_its_place_when_it_is_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("ping.log");
+        std::fs::write(&file, "before").unwrap();
+        let wanted = LogsRequest { tail: None, download: Some(file.clone()), ..request(false) };
+        let whole = answer("200 OK", "a\nb\n");
+        for (reply, is_whole, content) in
+            [(whole.replace("length: 4", "length: 9"), false, "before"), (whole.clone(), true, "a\nb\n")]
+        {
+            let daemon = ScriptedDaemon::start(vec![reply]);
+            let mut output = Output::captured(false);
+            let result = print(&daemon.target(), &wanted, &mut output);
+            assert_eq!(
+                (result.is_ok(), std::fs::read_to_string(&file).unwrap().as_str()),
+                (is_whole, content)
+            );
+            assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+            let head = "GET /admin/plugins/ping/logs/download?format=text HTTP/1.1\r\n";
+            assert!(daemon.requests()[0].starts_with(head));
         }
     }
 

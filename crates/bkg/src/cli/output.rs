@@ -37,8 +37,21 @@ pub(super) enum Paint {
     Red,
     /// Someone should look.
     Yellow,
+    /// Something came, or is well.
+    Green,
     /// Of less interest.
     Dim,
+}
+
+/// When there are colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Colour {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Also into pipes and files
+    Always,
+    /// Nowhere
+    Never,
 }
 
 impl Paint {
@@ -47,6 +60,7 @@ impl Paint {
         match self {
             Self::Red => "31",
             Self::Yellow => "33",
+            Self::Green => "32",
             Self::Dim => "2",
         }
     }
@@ -54,7 +68,7 @@ impl Paint {
 
 impl Output {
     /// The output of this process.
-    pub(super) fn of_process(json: bool, no_color: bool) -> Self {
+    pub(super) fn of_process(json: bool, colour: Colour) -> Self {
         let is_set = |variable| std::env::var_os(variable).is_some_and(|value| !value.is_empty());
         let is_dumb = std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
         let terminal = io::stdout().is_terminal();
@@ -62,7 +76,11 @@ impl Output {
             answers: Sink::Stdout(io::stdout()),
             remarks: Sink::Stderr(io::stderr()),
             json,
-            colour: terminal && !no_color && !is_set("NO_COLOR") && !is_dumb,
+            colour: match colour {
+                Colour::Auto => terminal && !is_set("NO_COLOR") && !is_dumb,
+                Colour::Always => true,
+                Colour::Never => false,
+            },
             answers_to_terminal: terminal,
             remarks_to_terminal: io::stderr().is_terminal(),
         }
@@ -98,10 +116,39 @@ impl Output {
     /// Text of one or more lines.
     pub(super) fn text(&mut self, text: &str) -> Result<(), CliError> {
         let end = if text.ends_with('\n') { "" } else { "\n" };
-        self.answers.write(&format!("{text}{end}")).map_err(|source| match source.kind() {
-            io::ErrorKind::BrokenPipe => CliError::ReaderGone,
-            _ => CliError::Output { source },
-        })
+        self.raw(&format!("{text}{end}"))
+    }
+
+    /// Standard output for what is copied as it comes.
+    pub(super) fn answers(&mut self) -> impl Write {
+        &mut self.answers
+    }
+
+    fn raw(&mut self, text: &str) -> Result<(), CliError> {
+        self.answers.write_text(text).map_err(CliError::of_output)
+    }
+
+    /// A piece of an answer that goes on, as it came; a terminal gets its line ends and tabulators, and
+    /// sees other control characters.
+    ///
+    /// # Errors
+    /// As [`Self::text`].
+    pub(super) fn piece(&mut self, text: &str) -> Result<(), CliError> {
+        if self.answers_to_terminal { self.raw(&readable(text)) } else { self.raw(text) }
+    }
+
+    /// The text in place of all that stands on the terminal.
+    ///
+    /// # Errors
+    /// As [`Self::text`].
+    pub(super) fn screen(&mut self, text: &str) -> Result<(), CliError> {
+        // Cursor to the first column of the first line, then everything below it away (ECMA-48).
+        self.raw(&format!("\x1b[H\x1b[J{text}"))
+    }
+
+    /// Whether a person sees the answers as they come.
+    pub(super) fn is_terminal(&self) -> bool {
+        self.answers_to_terminal
     }
 
     /// JSON with its numbers and texts as they are; a terminal gets it indented.
@@ -114,7 +161,7 @@ impl Output {
     pub(super) fn remark(&mut self, text: &str) {
         if self.remarks_to_terminal {
             // An answer can do without its remark.
-            let _ = self.remarks.write(&format!("{text}\n"));
+            let _ = self.remarks.write_text(&format!("{text}\n"));
         }
     }
 
@@ -122,7 +169,7 @@ impl Output {
     pub(super) fn error(&mut self, error: &CliError) {
         if !matches!(error, CliError::ReaderGone) {
             // The exit code still says it if this cannot be written.
-            let _ = self.remarks.write(&error.render(self.json));
+            let _ = self.remarks.write_text(&error.render(self.json));
         }
     }
 
@@ -136,17 +183,30 @@ impl Output {
 }
 
 impl Sink {
-    fn write(&mut self, text: &str) -> io::Result<()> {
-        let stream: &mut dyn Write = match self {
-            Self::Stdout(stream) => stream,
-            Self::Stderr(stream) => stream,
+    fn write_text(&mut self, text: &str) -> io::Result<()> {
+        self.write_all(text.as_bytes())?;
+        self.flush()
+    }
+
+    fn stream(&mut self) -> io::Result<&mut dyn Write> {
+        match self {
+            Self::Stdout(stream) => Ok(stream),
+            Self::Stderr(stream) => Ok(stream),
             #[cfg(test)]
-            Self::Memory(bytes) => bytes,
+            Self::Memory(bytes) => Ok(bytes),
             #[cfg(test)]
-            Self::Closed => return Err(io::ErrorKind::BrokenPipe.into()),
-        };
-        stream.write_all(text.as_bytes())?;
-        stream.flush()
+            Self::Closed => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream()?.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream()?.flush()
     }
 }
 
@@ -177,6 +237,18 @@ pub(super) fn harmless(text: &str) -> String {
         }
     }
     harmless
+}
+
+/// Text of several lines from elsewhere, fit for a terminal.
+pub(super) fn readable(text: &str) -> String {
+    let keep = |character: &char| matches!(character, '\n' | '\t');
+    text.chars()
+        .flat_map(|character| {
+            let escaped = character.is_control() && !keep(&character);
+            let shown = if escaped { character.escape_debug().to_string() } else { character.to_string() };
+            shown.chars().collect::<Vec<_>>()
+        })
+        .collect()
 }
 
 /// JSON with line ends and spaces for people. Only white space between tokens changes, so that
@@ -278,6 +350,7 @@ mod tests {
     #[test]
     fn control_characters_are_shown() {
         assert_eq!(harmless("a\x1b[31mä\n\u{9b}"), "a\\u{1b}[31mä\\n\\u{9b}");
+        assert_eq!(readable("a\x1b[31mä\n\tb\r"), "a\\u{1b}[31mä\n\tb\\r");
     }
 
     #[test]

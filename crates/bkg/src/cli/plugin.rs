@@ -1,4 +1,4 @@
-//! `bkg plugin`: list, show, start, stop, restart and invoke, each one request to the daemon.
+//! `bkg plugin`: list, show, start, stop, restart, invoke and more, each one request to the daemon.
 //!
 //! The invariant: a start, stop or restart exits 0 only if the plugin got where it was sent, or if
 //! nobody wanted to wait.
@@ -6,7 +6,7 @@
 use std::io::{self, Read};
 use std::time::Duration;
 
-use bkg_protocol::RawJson;
+use bkg_protocol::{PluginName, RawJson};
 use http::StatusCode;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -18,8 +18,10 @@ use super::client::{Client, PROMPT};
 use super::error::CliError;
 use super::output::Output;
 use super::plugin_object::Plugin;
+use super::plugin_routes as routes;
 use super::story;
 use super::target::Target;
+use super::top;
 
 /// Where a command sends a plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +77,12 @@ pub(super) fn run(
         PluginCommand::Stop(transition) => steer(target, Order::Stop, transition, output),
         PluginCommand::Restart(transition) => steer(target, Order::Restart, transition, output),
         PluginCommand::Invoke(invocation) => invoke(target, invocation, output),
+        PluginCommand::Routes { name } => {
+            let answer = Client::find(target)?.get("/api/plugins/routes")?;
+            let name = name.as_ref().map(PluginName::as_str);
+            routes::print(&answer, name, output)
+        }
+        PluginCommand::Telemetry { name, samples } => top::history(target, name.as_str(), *samples, output),
         PluginCommand::Logs(_) => unreachable!("the logs have a module of their own"),
     }
 }

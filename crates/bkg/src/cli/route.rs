@@ -18,6 +18,16 @@ pub(super) fn of_user(collection: &str, user: Option<&str>) -> String {
     }
 }
 
+/// `path` with those parameters that have a value.
+pub(super) fn asking<const N: usize>(path: &str, parameters: [(&str, Option<String>); N]) -> String {
+    let parameters: Vec<String> = parameters
+        .into_iter()
+        .filter_map(|(name, value)| value.map(|value| format!("{name}={}", encoded(&value))))
+        .collect();
+    let question = if parameters.is_empty() { "" } else { "?" };
+    format!("{path}{question}{}", parameters.join("&"))
+}
+
 /// Percent-encoding (RFC 3986, section 2.1) of all that is not a letter, digit, `-` or `_`. A dot has a
 /// meaning of its own as a segment.
 fn encoded(name: &str) -> String {
@@ -42,5 +52,8 @@ mod tests {
         assert_eq!(item("/admin/users", "../keys?a=b#ä"), "/admin/users/%2E%2E%2Fkeys%3Fa%3Db%23%C3%A4");
         assert_eq!(of_user("/admin/keys", Some("a&b")), "/admin/keys?user=a%26b");
         assert_eq!(of_user("/admin/keys", None), "/admin/keys");
+        let parameters = [("a", Some("x y&".to_owned())), ("b", None), ("c", Some("7".to_owned()))];
+        assert_eq!(asking("/x", parameters), "/x?a=x%20y%26&c=7");
+        assert_eq!(asking("/x", [("a", None)]), "/x");
     }
 }

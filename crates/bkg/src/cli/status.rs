@@ -3,63 +3,113 @@
 //! It exits 0 only if the daemon answers.
 
 use jiff::Timestamp;
-use serde_json::json;
+use serde::Deserialize;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use super::Verdict;
-use super::client::Client;
+use super::client::{Client, Peer};
 use super::error::CliError;
 use super::output::Output;
 use super::plugin_object::Plugin;
 use super::story;
-use super::target::Target;
+use super::target::{Place, Target};
 use super::time::{elapsed, moment};
 
+/// The answer of `GET /admin/ports`, as far as it is shown here.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Elsewhere {
+    started_at: Timestamp,
+}
+
+/// What is known about the daemon beside its plugins.
+struct Facts {
+    /// As members of the JSON.
+    members: Value,
+    /// Who it is, in words.
+    name: String,
+    started_at: Timestamp,
+    /// Heading and value.
+    places: Vec<(&'static str, String)>,
+}
+
+/// Shows the daemon and its plugins.
 pub(super) fn print(target: &Target, output: &mut Output) -> Result<Verdict, CliError> {
     let client = match Client::without_credential(target) {
         Ok(client) => client.identified(target)?,
         Err(error) => {
             if output.wants_json() {
-                let state =
-                    json!({ "running": false, "dataDir": target.data_dir, "reason": error.to_string() });
-                output.json(&state.to_string())?;
+                output.json(&absent(target, &error).to_string())?;
                 return Ok(Verdict::NotReached);
             }
             return Err(error);
         }
     };
     let answer = client.get("/admin/plugins")?;
-    let daemon = &client.daemon;
-    let (ports, now) = (&daemon.ports, Timestamp::now());
+    let facts = facts(&client)?;
+    let now = Timestamp::now();
     if output.wants_json() {
         let plugins: Box<RawValue> = answer.read()?;
         // Put together as text: what the daemon said passes through as it was said.
-        let state = json!({
-            "running": true,
-            "pid": ports.pid,
-            "address": daemon.address(),
-            "busAddress": daemon.bus_address(),
-            "dataDir": target.data_dir,
-            "startedAt": ports.started_at,
-            "uptimeSeconds": now.duration_since(ports.started_at).as_secs().max(0),
-        })
-        .to_string();
+        let mut state = facts.members;
+        state["startedAt"] = json!(facts.started_at);
+        state["uptimeSeconds"] = json!(now.duration_since(facts.started_at).as_secs().max(0));
+        let state = state.to_string();
         let members = state.strip_suffix('}').expect("an object ends with its brace");
         output.json(&format!("{members},\"plugins\":{plugins}}}"))?;
     } else {
         let plugins: Vec<Plugin> = answer.read()?;
-        output.text(&format!(
-            "the daemon (pid {}) has been up for {}, since {}\n  API         {}\n  plugin bus  {}\n  data        {}\n\n{}",
-            ports.pid,
-            elapsed(ports.started_at, now),
-            moment(ports.started_at),
-            daemon.address(),
-            daemon.bus_address(),
-            target.data_dir.display(),
-            story::list(&plugins, now),
-        ))?;
+        let mut text = format!(
+            "{} has been up for {}, since {}\n",
+            facts.name,
+            elapsed(facts.started_at, now),
+            moment(facts.started_at)
+        );
+        for (heading, place) in &facts.places {
+            text.push_str(&format!("  {heading:12}{place}\n"));
+        }
+        output.text(&format!("{text}\n{}", story::list(&plugins, now)))?;
     }
     Ok(Verdict::Reached)
+}
+
+fn absent(target: &Target, error: &CliError) -> Value {
+    let reason = error.to_string();
+    match &target.place {
+        Place::Directory(data_dir) => json!({ "running": false, "dataDir": data_dir, "reason": reason }),
+        Place::Elsewhere(remote) => {
+            json!({ "running": false, "address": remote.address.to_string(), "reason": reason })
+        }
+    }
+}
+
+fn facts(client: &Client) -> Result<Facts, CliError> {
+    match &client.peer {
+        Peer::Local(daemon) => {
+            let ports = &daemon.ports;
+            let members = json!({
+                "running": true,
+                "pid": ports.pid,
+                "address": daemon.address(),
+                "busAddress": daemon.bus_address(),
+                "dataDir": daemon.data_dir,
+            });
+            let places = vec![
+                ("API", daemon.address()),
+                ("plugin bus", daemon.bus_address()),
+                ("data", daemon.data_dir.display().to_string()),
+            ];
+            let name = format!("the daemon (pid {})", ports.pid);
+            Ok(Facts { members, name, started_at: ports.started_at, places })
+        }
+        Peer::Elsewhere(remote) => {
+            let Elsewhere { started_at } = client.get("/admin/ports")?.read()?;
+            let address = remote.address.to_string();
+            let members = json!({ "running": true, "address": address });
+            Ok(Facts { members, name: "the daemon".to_owned(), started_at, places: vec![("API", address)] })
+        }
+    }
 }
 
 #[cfg(test)]
@@ -90,7 +140,7 @@ mod tests {
         print(&daemon.target(), &mut output).unwrap();
         let text = output.written();
         assert!(text.ends_with(&format!(",\"plugins\":{PLUGINS}}}\n")), "{text}");
-        let state: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let state: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(state["running"], true);
         assert_eq!(state["pid"], std::process::id());
         assert_eq!(state["startedAt"], "2026-01-02T03:04:05Z");
@@ -104,7 +154,7 @@ mod tests {
         let target = Target::with_root_key(directory.path().to_owned());
         let mut output = Output::captured(true);
         assert_eq!(print(&target, &mut output).unwrap(), Verdict::NotReached);
-        let state: serde_json::Value = serde_json::from_str(&output.written()).unwrap();
+        let state: Value = serde_json::from_str(&output.written()).unwrap();
         assert_eq!(state["running"], false);
         assert!(state["reason"].as_str().unwrap().starts_with("no daemon runs on `"), "{state}");
         let error = print(&target, &mut Output::captured(false)).unwrap_err();

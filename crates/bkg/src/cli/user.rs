@@ -52,7 +52,7 @@ pub(super) fn run(
             let password = given(*password_stdin, input)?;
             let body = RawJson::of(&Reset { password });
             let path = format!("{}/reset", route::item(USERS, name));
-            let answer = Client::find(&target.as_root())?.post(&path, Some(&body), Some(PROMPT))?;
+            let answer = Client::find(&target.as_root()?)?.post(&path, Some(&body), Some(PROMPT))?;
             answer.show(output, |made: Made| with_password(&made, "can log in again"))
         }
     }

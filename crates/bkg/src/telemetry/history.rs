@@ -1,8 +1,8 @@
 //! The samples that are kept: half an hour of each launch, and of a few launches that are over.
 //!
 //! Pure state without a clock. The invariant: one plugin never keeps more than its launches that have
-//! processes and [`PAST_LAUNCHES`] others, each with at most [`SAMPLES`] samples of about 170 bytes. At
-//! the default interval that is 60 kB for a launch, half a megabyte for a plugin that fails all the
+//! processes and [`PAST_LAUNCHES`] others, each with at most [`SAMPLES`] samples of about 150 bytes. At
+//! the default interval that is 55 kB for a launch, half a megabyte for a plugin that fails all the
 //! time. Called by `mod`.
 
 use std::collections::{HashMap, VecDeque};
@@ -33,7 +33,6 @@ pub(super) struct History {
 struct Kept {
     instance: InstanceId,
     samples: VecDeque<Arc<Sample>>,
-    is_over: bool,
 }
 
 impl History {
@@ -63,7 +62,7 @@ impl History {
         let launches = self.plugins.entry(sample.plugin.clone()).or_default();
         let instance = sample.instance;
         let place = launches.iter().position(|kept| kept.instance == instance).unwrap_or_else(|| {
-            launches.push(Kept { instance, samples: VecDeque::new(), is_over: false });
+            launches.push(Kept { instance, samples: VecDeque::new() });
             launches.len() - 1
         });
         let samples = &mut launches[place].samples;
@@ -77,16 +76,15 @@ impl History {
     pub(super) fn forget(&mut self, now: Timestamp, has_processes: impl Fn(InstanceId) -> bool) {
         self.plugins.retain(|_, launches| {
             for kept in launches.iter_mut() {
-                kept.is_over = !has_processes(kept.instance);
                 let is_old = |sample: &Arc<Sample>| now.duration_since(sample.at) > KEPT_FOR;
                 let old = kept.samples.iter().take_while(|sample| is_old(sample)).count();
                 kept.samples.drain(..old);
             }
             launches.retain(|kept| !kept.samples.is_empty());
-            let over = launches.iter().filter(|kept| kept.is_over).count();
+            let over = launches.iter().filter(|kept| !has_processes(kept.instance)).count();
             let mut surplus = over.saturating_sub(PAST_LAUNCHES);
             launches.retain(|kept| {
-                let goes = kept.is_over && surplus > 0;
+                let goes = surplus > 0 && !has_processes(kept.instance);
                 surplus -= usize::from(goes);
                 !goes
             });
@@ -103,9 +101,14 @@ impl History {
     }
 
     /// The newest sample of each launch that has processes.
-    pub(super) fn latest(&self, plugin: &PluginName) -> Vec<Arc<Sample>> {
+    pub(super) fn latest(
+        &self,
+        plugin: &PluginName,
+        has_processes: impl Fn(InstanceId) -> bool,
+    ) -> Vec<Arc<Sample>> {
         let launches = self.plugins.get(plugin).into_iter().flatten();
-        launches.filter(|kept| !kept.is_over).filter_map(|kept| kept.samples.back().cloned()).collect()
+        let there = launches.filter(|kept| has_processes(kept.instance));
+        there.filter_map(|kept| kept.samples.back().cloned()).collect()
     }
 }
 
@@ -150,7 +153,8 @@ mod tests {
         add(&mut history, second_launch, 1_900);
         history.forget(second(1_900), |instance| instance == second_launch);
         assert_eq!(seconds(&history.of(&plugin())), [100, 200, 1_900]);
-        assert_eq!(seconds(&history.latest(&plugin())), [1_900], "the other is over");
+        let latest = history.latest(&plugin(), |instance| instance == second_launch);
+        assert_eq!(seconds(&latest), [1_900], "the other is over");
         history.forget(second(9_000), |_| false);
         assert!(history.plugins.is_empty());
     }

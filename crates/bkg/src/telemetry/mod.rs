@@ -178,10 +178,12 @@ impl Telemetry {
         self.lock().of(plugin)
     }
 
-    /// The newest sample of each launch of a plugin that had processes in the last round, in the order in
+    /// The newest sample of each launch of a plugin that has processes at this moment, in the order in
     /// which they were started.
     pub fn latest(&self, plugin: &PluginName) -> Vec<Arc<Sample>> {
-        self.lock().latest(plugin)
+        let launches = self.registry.launches();
+        let has_processes = |instance| launches.iter().any(|launch| launch.process.instance == instance);
+        self.lock().latest(plugin, has_processes)
     }
 
     /// The number of the newest sample of any plugin; 0 before the first.

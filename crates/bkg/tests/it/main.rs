@@ -11,6 +11,7 @@ mod auth;
 mod bus;
 mod calls;
 mod catalogue;
+mod command_line;
 mod configuration;
 mod connections;
 mod daemon;

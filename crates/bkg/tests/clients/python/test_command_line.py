@@ -1,6 +1,7 @@
 """`bkg` for operators and scripts: the audit log, a provider that is away, exit codes, JSON everywhere."""
 
 import json
+import shutil
 import sqlite3
 import subprocess
 from collections.abc import Callable
@@ -8,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import ADMIN_PASSWORD, Host, apikeys, misbehave
+from harness import ADMIN_PASSWORD, BINARIES, Host, apikeys, misbehave, until
+from terminal import Terminal
 
 
 def code_and_error(done: subprocess.CompletedProcess[str]) -> tuple[int, str]:
@@ -28,6 +30,11 @@ def code_and_error(done: subprocess.CompletedProcess[str]) -> tuple[int, str]:
         "plugin show misbehave",
         "plugin restart misbehave",
         "plugin logs misbehave",
+        "logs misbehave",
+        "plugin telemetry misbehave",
+        "top --once",
+        "ports",
+        "requests",
         "plugin invoke misbehave test.echo",
         "key list",
         "user list",
@@ -63,6 +70,14 @@ def test_every_command_speaks_json(guarded: Host, command: str) -> None:
         ("login --password x", 2),
         ("audit verify --root", 2),
         ("nothing", 2),
+        ("logs nothing", 1),
+        ("logs misbehave --since soon", 2),
+        ("plugin telemetry nothing", 1),
+        ("requests --limit 0", 2),
+        ("--url example.org status", 2),
+        ("--url http://example.org status", 2),
+        ("--url https://localhost:1 status --root", 2),
+        ("completions tcsh", 2),
     ],
 )
 def test_the_exit_code_says_how_it_ended(guarded: Host, command: str, code: int) -> None:
@@ -164,6 +179,157 @@ def test_the_root_key_brings_a_stopped_provider_back(start_host: Callable[..., H
     assert (restarted.returncode, json.loads(restarted.stdout)["status"]) == (0, "running")
     assert host.command_line("plugin", "list", environment={"BKG_API_KEY": key}).returncode == 0
     assert host.command_line("login", "--user", "admin", "--password-stdin", typed=typed).returncode == 0
+
+
+def test_figures_are_shown_for_people_too(guarded: Host) -> None:
+    guarded.invoke("test.echo", {})
+    for command, heading in [
+        (["top", "--once"], "NAME STATUS FOR CPU MEMORY"),
+        (["plugin", "telemetry", "misbehave"], "TIME CPU MEMORY"),
+        (["ports"], "WHAT VALUE"),
+        (["requests", "-n", "1"], "SEQ TIME WHO PLUGIN WHAT"),
+    ]:
+        if command[0] == "plugin":
+            # The first sample of a launch comes a moment after it.
+            until(lambda: "TIME" in guarded.command_line("plugin", "telemetry", "misbehave").stdout, "a sample")
+        done = guarded.command_line(*command)
+        assert done.returncode == 0, done.stderr
+        assert " ".join(done.stdout.split()).startswith(heading), done.stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completions_are_what_the_shell_reads(guarded: Host, shell: str) -> None:
+    script = guarded.command_line("completions", shell)
+    assert (script.returncode, script.stderr) == (0, "")
+    assert "revisions" in script.stdout
+    if program := shutil.which(shell):
+        checked = subprocess.run([program, "-n"], input=script.stdout, capture_output=True, text=True)
+        assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_the_manual_has_a_page_for_each_command(guarded: Host, tmp_path: Path) -> None:
+    page = guarded.command_line("man")
+    assert (page.returncode, page.stderr) == (0, "")
+    assert ".TH bkg 1" in page.stdout and "Exit codes" in page.stdout
+    files = json.loads(guarded.command_line("man", "--dir", str(tmp_path / "man"), "--json").stdout)["files"]
+    assert str(tmp_path / "man" / "bkg-config-set.1") in files
+    for file in files:
+        assert ".SH SYNOPSIS" in Path(file).read_text()
+    if program := shutil.which("man"):
+        for file in files:
+            checked = subprocess.run([program, "--warnings", "-l", file], capture_output=True, text=True)
+            assert (checked.returncode, checked.stderr) == (0, ""), file
+
+
+def test_colours_are_for_terminals_unless_they_are_asked_for(guarded: Host) -> None:
+    guarded.invoke("test.flood_logs", {"lines": 3, "stderr": True})
+    logs = ("logs", "misbehave", "--tail", "2000")
+    plain = guarded.command_line(*logs)
+    assert "\x1b" not in plain.stdout
+    coloured = guarded.command_line(*logs, "--color", "always")
+    for arguments, environment, has_colours in [
+        (["--color", "never"], {}, False),
+        (["--no-color"], {}, False),
+        ([], {"NO_COLOR": "1"}, False),
+        ([], {}, True),
+    ]:
+        with_environment = Host.__new__(Host)
+        with_environment.__dict__.update(guarded.__dict__)
+        with_environment.environment = {**guarded.environment, **environment}
+        with Terminal(with_environment, *logs, *arguments) as terminal:
+            assert terminal.end() == 0
+            # A warning or an error has to be there to be coloured.
+            assert ("\x1b[" in terminal.screen) == (has_colours and "\x1b[" in coloured.stdout)
+
+
+def test_a_reader_that_leaves_ends_a_command_without_a_word(guarded: Host) -> None:
+    guarded.invoke("test.flood_logs", {"lines": 2000})
+    command = [str(BINARIES / "bkg"), "--data-dir", str(guarded.data), "logs", "misbehave", "-n", "2000"]
+    with subprocess.Popen(
+        command, env=guarded.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as logs:
+        assert logs.stdout is not None and logs.stderr is not None
+        logs.stdout.read(1)
+        logs.stdout.close()
+        assert (logs.wait(30), logs.stderr.read()) == (0, b"")
+
+
+def test_a_daemon_is_reached_by_its_address_with_a_key_and_never_the_root_key(guarded: Host) -> None:
+    made = guarded.command_line("key", "create", "--user", "admin", "--scope", "admin", "--json")
+    key = {"BKG_API_KEY": json.loads(made.stdout)["key"]}
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(BINARIES / "bkg"), *arguments],
+            env={**guarded.environment, **environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    listed = run("plugin", "list", "--json", "--url", guarded.url, **key)
+    assert (listed.returncode, json.loads(listed.stdout)[0]["name"]) == (0, "apikeys")
+    status = run("status", "--json", BKG_URL=guarded.url, **key)
+    assert json.loads(status.stdout)["address"] == guarded.url
+    # The same rows, asked of the daemon instead of the files.
+    rows = run("audit", "list", "-n", "1", "--json", "--url", guarded.url, **key)
+    assert json.loads(rows.stdout)[0]["seq"] >= 1, rows.stderr
+    nobody = run("plugin", "list", "--json", "--url", guarded.url)
+    assert "set `BKG_API_KEY` to a key" in code_and_error(nobody)[1]
+    for arguments in (["audit", "verify"], ["user", "reset", "admin"]):
+        code, message = code_and_error(run(*arguments, "--json", BKG_URL=guarded.url, **key))
+        assert (code, "on the daemon's own machine" in message) == (2, True) or arguments[0] == "audit", message
+
+
+def test_a_login_at_an_address_is_kept_for_that_address(guarded: Host) -> None:
+    typed = f"{ADMIN_PASSWORD}\n"
+    logged_in = guarded.command_line(
+        "login", "--user", "admin", "--password-stdin", typed=typed, environment={"BKG_URL": guarded.url}
+    )
+    # The harness names the data directory, which comes before the variable.
+    assert logged_in.returncode == 0, logged_in.stderr
+    command = [str(BINARIES / "bkg"), "--url", guarded.url]
+    env = guarded.environment
+
+    def run(*arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*command, *arguments], env=env, input=typed, capture_output=True, text=True, timeout=60)
+
+    assert run("whoami").returncode == 1
+    assert run("login", "--user", "admin", "--password-stdin", typed=typed).returncode == 0
+    assert json.loads(run("whoami", "--json").stdout)["user"] == "admin"
+    assert run("logout").returncode == 0
+    assert guarded.command_line("logout").returncode == 0
+
+
+def test_over_tls_the_certificate_is_checked(start_host: Callable[..., Host], tmp_path: Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed; on Debian: sudo apt-get install openssl")
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    made = ["openssl", "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    made += ["-days", "1", "-subj", "/CN=Backplane", "-addext", "subjectAltName=DNS:localhost"]
+    made += ["-addext", "basicConstraints=critical,CA:FALSE"]
+    subprocess.run([*made, "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True)
+    config = f'api.listen = ["127.0.0.1:0"]\ntls.cert = "{cert}"\ntls.key = "{key}"\n'
+    host = start_host(apikeys(), config=config, ADMIN_PASSWORD=ADMIN_PASSWORD)
+    (address,) = host.ports["listen"]
+    url = f"https://localhost:{address.rpartition(':')[2]}"
+    secret = host.command_line("key", "create", "--user", "admin", "--scope", "plugin:read", "--json")
+    environment = {**host.environment, "BKG_API_KEY": json.loads(secret.stdout)["key"]}
+
+    def run(*arguments: str, url: str = url, **more: str) -> subprocess.CompletedProcess[str]:
+        command = [str(BINARIES / "bkg"), "--json", "--url", url, *arguments]
+        return subprocess.run(
+            command, env={**environment, **more}, capture_output=True, text=True, timeout=60
+        )
+
+    for trusted in (run("plugin", "list", "--ca", str(cert)), run("plugin", "list", BKG_CA=str(cert))):
+        assert (trusted.returncode, json.loads(trusted.stdout)[0]["name"]) == (0, "apikeys"), trusted.stderr
+    code, message = code_and_error(run("plugin", "list"))
+    assert (code, "is not trusted" in message, "`--ca FILE`" in message) == (1, True, True), message
+    by_number = run("plugin", "list", "--ca", str(cert), url=url.replace("localhost", "127.0.0.1"))
+    assert "use the name that the certificate is for" in code_and_error(by_number)[1]
+    code, message = code_and_error(run("plugin", "list", "--ca", str(key)))
+    assert "holds no certificate" in message, message
 
 
 def test_without_a_daemon_a_command_says_how_to_start_one(tmp_path: Path) -> None:
