@@ -25,8 +25,8 @@ type Check<T> = dyn Fn(Arc<T>) -> Applying + Send + Sync;
 /// The plugin's settings as a type of its own, always current.
 ///
 /// Give a clone to [`crate::Plugin::settings`] and keep one: the host's settings are read into `T`
-/// before the first request is answered, and each time it pushes new ones, which the daemon does not do
-/// yet: it reads settings when it starts. Fields that the settings leave out need `#[serde(default)]`.
+/// before the first request is answered, and each time it pushes new ones because an operator saved
+/// them. Fields that the settings leave out need `#[serde(default)]`.
 ///
 /// ```
 /// use bkg_sdk::{Plugin, Settings};

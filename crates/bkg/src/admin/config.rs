@@ -17,7 +17,8 @@ use serde_json::{Map, Value, json};
 use super::Admin;
 use crate::config::patch::Change;
 use crate::entries::{
-    Applied, Apply, Edit, EntriesError, EntryView, Imported, MirrorView, Outcome, RevisionView, Right, WholeRevision,
+    Applied, Apply, Edit, EntriesError, EntryView, Imported, MirrorView, Outcome, RevisionView, Right,
+    WholeRevision,
 };
 use crate::error::Problem;
 use crate::web::{Access, Call, Endpoint, Routes, Tag, members};
@@ -69,7 +70,10 @@ pub(super) fn routes(routes: Routes, admin: &Arc<Admin>) -> Routes {
         .answers::<EntryView>(200, "The entry; its `ETag` is the revision, for `If-Match`.");
     let changes = |endpoint: Endpoint| {
         plugin(endpoint)
-            .header::<Revision>("if-match", "The revision that the change was made for, as in `ETag`; `*` for any.")
+            .header::<Revision>(
+                "if-match",
+                "The revision that the change was made for, as in `ETag`; `*` for any.",
+            )
             .query::<Moment>("apply", "When it takes effect; `now` unless said.")
             .query::<bool>("dryRun", "Only say what would change.")
             .query::<String>("note", "What the author says about it, in at most 500 characters.")

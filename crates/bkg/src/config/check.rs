@@ -52,9 +52,9 @@ fn validator(schema: &Value) -> Result<Validator, UnusableSchema> {
     if schema.get("$schema").is_none() {
         options = options.with_draft(Draft::Draft202012);
     }
-    options.build(schema).map_err(|error| UnusableSchema {
-        reason: error.masked_with("a part of it").to_string(),
-    })
+    options
+        .build(schema)
+        .map_err(|error| UnusableSchema { reason: error.masked_with("a part of it").to_string() })
 }
 
 #[cfg(test)]
@@ -93,7 +93,10 @@ mod tests {
 
     #[test]
     fn settings_that_keep_to_the_schema_break_nothing() {
-        assert_eq!(violations(&json!({"properties": {"n": {"type": "number"}}}), &json!({"n": 1.5})), Ok(vec![]));
+        assert_eq!(
+            violations(&json!({"properties": {"n": {"type": "number"}}}), &json!({"n": 1.5})),
+            Ok(vec![])
+        );
         assert_eq!(violations(&json!(true), &json!({})), Ok(vec![]));
         assert_eq!(violations(&json!(false), &json!({})).unwrap().len(), 1);
     }

@@ -145,8 +145,12 @@ impl Search {
             Err(error) => return self.broken(file, source, error),
         };
         for (index, item) in items.iter().enumerate() {
-            let wrong =
-                |path: String, reason: String| EntryError::Wrong { file: file.clone(), pointer: String::new(), path, reason };
+            let wrong = |path: String, reason: String| EntryError::Wrong {
+                file: file.clone(),
+                pointer: String::new(),
+                path,
+                reason,
+            };
             let Value::Object(fields) = item else {
                 let error = wrong(format!("[{index}]"), "use an entry `{\"name\": …}`".to_owned());
                 self.broken(file.clone(), source.clone(), error);

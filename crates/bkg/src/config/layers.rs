@@ -163,7 +163,8 @@ impl Layers {
 
     /// A whole entry merges onto another only when both speak of the same plugin.
     fn check_names(&self) -> Result<(), EntryError> {
-        let mut named = self.layers.iter().filter_map(|layer| Some((&layer.file, layer.fields.get("name")?)));
+        let mut named =
+            self.layers.iter().filter_map(|layer| Some((&layer.file, layer.fields.get("name")?)));
         let Some((first_file, first)) = named.next() else { return Ok(()) };
         match named.find(|(_, name)| *name != first) {
             None => Ok(()),
@@ -209,7 +210,8 @@ fn read_object(file: &Path) -> Result<Option<Map<String, Value>>, EntryError> {
         None => Ok(None),
         Some(Value::Object(object)) => Ok(Some(object)),
         Some(found) => {
-            let reason = format!("the file holds `{}`: write an object `{{…}}`", super::entry::shown(&found));
+            let reason =
+                format!("the file holds `{}`: write an object `{{…}}`", super::entry::shown(&found));
             Err(EntryError::Unreadable { file: file.to_owned(), reason })
         }
     }

@@ -16,11 +16,12 @@ pub mod secrets;
 
 pub use discovery::{Catalogue, Discovered, Outcome, Source, bundled_plugins_dir, discover};
 pub use entry::{
-    Activation, EntryError, EntrySettings, GrantedCapability, Healthcheck, Identity, PluginEntry, Prepare, RestartPolicy,
+    Activation, EntryError, EntrySettings, GrantedCapability, Healthcheck, Identity, PluginEntry, Prepare,
+    RestartPolicy,
 };
-pub use layers::{LayerOrigin, Layers};
 pub use host::{
     ConfigError, EffectiveValue, HostConfig, HttpLimits, Loaded, LogFormat, LogKeys, Origin, Overrides,
     QueueLimits, SupervisorTimes, Surroundings,
 };
+pub use layers::{LayerOrigin, Layers};
 pub use listen::{Exposure, TlsKeys};

@@ -224,7 +224,8 @@ mod tests {
         assert_eq!(found(schema, json!({"key": "x"})), ["/key"]);
         let tree = json!({"properties": {"key": {"format": "password"}, "child": {"$ref": "#"}}});
         assert_eq!(found(tree, json!({"child": {"child": {"key": "x"}}})), ["/child/child/key"]);
-        let twice = json!({"allOf": [{"$ref": "#"}, {"$ref": "#"}], "properties": {"key": {"writeOnly": true}}});
+        let twice =
+            json!({"allOf": [{"$ref": "#"}, {"$ref": "#"}], "properties": {"key": {"writeOnly": true}}});
         assert_eq!(found(twice, json!({"key": "x"})), ["/key"]);
     }
 

@@ -144,9 +144,8 @@ impl Editing<'_> {
             let (path, message) = error.place();
             self.invalid(vec![Violation { path, message }])
         };
-        let read = |overlay: Map<String, Value>| {
-            PluginEntry::of(self.files().with_saved(number, overlay), number)
-        };
+        let read =
+            |overlay: Map<String, Value>| PluginEntry::of(self.files().with_saved(number, overlay), number);
         // Read once to have it in the one form that entries have: only then what differs is what
         // was meant.
         let rough = read(patch::between(&base, desired)).map_err(misfit)?;
@@ -165,7 +164,8 @@ impl Editing<'_> {
         for path in paths {
             let steps: Vec<String> = patch::steps(path).collect();
             let Some((last, parents)) = steps.split_last().filter(|_| path.starts_with('/')) else {
-                let message = "this is no JSON Pointer to a place of the entry, such as `/settings/greeting`";
+                let message =
+                    "this is no JSON Pointer to a place of the entry, such as `/settings/greeting`";
                 let message = message.to_owned();
                 return Err(self.invalid(vec![Violation { path: path.clone(), message }]));
             };
@@ -204,7 +204,9 @@ impl Editing<'_> {
             };
             if kept.is_none() {
                 let message = match id {
-                    Some(_) => "this stands for a secret that is not there: read the entry again, or send the secret itself",
+                    Some(_) => {
+                        "this stands for a secret that is not there: read the entry again, or send the secret itself"
+                    }
                     None => "there is no secret here to be kept: send the secret itself",
                 };
                 lost.push(Violation { path: at.to_owned(), message: message.to_owned() });
@@ -284,7 +286,6 @@ fn put(target: &mut Value, steps: &[String], value: Value) {
     let members = target.as_object_mut().expect("it was made an object");
     put(members.entry(first.clone()).or_insert(Value::Null), rest, value);
 }
-
 
 #[cfg(test)]
 mod tests {

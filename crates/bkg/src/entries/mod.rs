@@ -24,7 +24,7 @@ use serde_json::{Map, Value};
 use tokio::sync::{Mutex, MutexGuard};
 
 pub use draft::{Draft, Edit, Right};
-pub use live::{Apply, Applied, Outcome};
+pub use live::{Applied, Apply, Outcome};
 pub use mirror::{HandEdit, Import, Imported, MirrorView, MirrorWord};
 pub use restore::{Known, restore};
 
@@ -90,7 +90,9 @@ pub enum EntriesError {
         reason: String,
     },
     /// There is no such revision.
-    #[error("`{plugin}` has no revision {revision}: `bkg config revisions {plugin}` lists those that are kept")]
+    #[error(
+        "`{plugin}` has no revision {revision}: `bkg config revisions {plugin}` lists those that are kept"
+    )]
     NoRevision {
         /// The plugin.
         plugin: PluginName,
@@ -412,10 +414,8 @@ impl Entries {
     fn shown_changes(&self, known: &Known, from: &Whole, to: &Whole) -> Vec<Change> {
         let entry = self.current(known);
         let record = self.registry.plugin(entry.name.as_str());
-        let schemas = [
-            record.as_ref().and_then(|record| record.schema.as_deref()),
-            entry.config_schema.as_ref(),
-        ];
+        let schemas =
+            [record.as_ref().and_then(|record| record.schema.as_deref()), entry.config_schema.as_ref()];
         let secret = |whole: &Whole| {
             let settings = whole.members.get("settings").cloned().unwrap_or_default();
             let by_schema = schemas.iter().flatten().flat_map(|schema| secrets::places(schema, &settings));

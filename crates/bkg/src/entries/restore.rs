@@ -74,7 +74,8 @@ pub async fn restore(
 /// What is left of a revision that does not fit: what it says besides secrets, if that fits alone, so
 /// that giving the secrets again is all that it takes. Else the files.
 fn fallback(files: &PluginEntry, revision: &Revision) -> PluginEntry {
-    let layers = files.layers.with_saved(revision.number, sealing::without_sealed(revision.overlay.clone()));
+    let layers =
+        files.layers.with_saved(revision.number, sealing::without_sealed(revision.overlay.clone()));
     match PluginEntry::of(layers, revision.number) {
         Ok(entry) if entry.name == files.name => entry,
         _ => PluginEntry { revision: revision.number, ..files.clone() },

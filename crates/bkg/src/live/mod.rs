@@ -88,10 +88,11 @@ pub fn routes(routes: Routes, live: &Arc<Live>) -> Routes {
     let ticket = Endpoint::post("/auth/ticket", Access::AnyCaller)
         .summary(Tag::Live, "Get a ticket for the live socket")
         .answers::<ticket::Ticket>(200, "It opens one socket, within half a minute.");
-    routes
-        .add(socket("/ws"), live, open)
-        .add(socket("/ws/plugins"), live, open)
-        .add(ticket, live, ticket::issue)
+    routes.add(socket("/ws"), live, open).add(socket("/ws/plugins"), live, open).add(
+        ticket,
+        live,
+        ticket::issue,
+    )
 }
 
 impl Live {

@@ -356,9 +356,8 @@ fn sum_up<'a>(seats: impl DoubleEndedIterator<Item = &'a Status> + Clone) -> Sta
 
 impl Seats {
     fn sum_up(&self) -> Status {
-        let is_counted = |(number, status): &(usize, &Status)| {
-            *number < self.count || status.state != State::Stopped
-        };
+        let is_counted =
+            |(number, status): &(usize, &Status)| *number < self.count || status.state != State::Stopped;
         sum_up(self.statuses.iter().enumerate().filter(is_counted).map(|(_, status)| status))
     }
 }

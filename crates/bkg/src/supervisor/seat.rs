@@ -624,12 +624,15 @@ impl Seat {
 
     /// Takes the secrets out of the runtime file of a plugin that was given them with `registered`.
     async fn take_back_secrets(&self, running: &Running) {
-        let is_told = running.session.as_ref().is_some_and(|session| session.contract == Contract::Extended);
+        let is_told =
+            running.session.as_ref().is_some_and(|session| session.contract == Contract::Extended);
         let entry = &running.launch.entry;
         if !is_told || entry.secret_places(None).is_empty() {
             return;
         }
-        if let Err(NotStarted(reason)) = write_runtime_config(&running.runtime_config, entry.shown(None)).await {
+        if let Err(NotStarted(reason)) =
+            write_runtime_config(&running.runtime_config, entry.shown(None)).await
+        {
             warn!(plugin = %self.plugin.name, reason, "secrets stay in a runtime configuration");
         }
     }

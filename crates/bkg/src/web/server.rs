@@ -189,13 +189,8 @@ impl Server {
     }
 
     /// Speaks HTTP over a stream; `tls` is what the stream is made of, if it is.
-    async fn speak<S>(
-        self,
-        stream: S,
-        peer: IpAddr,
-        tls: Option<Tls>,
-        takeover: Takeover,
-    ) where
+    async fn speak<S>(self, stream: S, peer: IpAddr, tls: Option<Tls>, takeover: Takeover)
+    where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let stop = takeover.stop.clone();

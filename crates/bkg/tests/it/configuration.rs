@@ -154,7 +154,8 @@ async fn instances_come_and_go_while_the_others_serve() {
 #[tokio::test]
 async fn a_change_for_later_waits_for_the_next_start() {
     let host = hot().await;
-    let reply = host.post(&format!("{CONFIG}?apply=later"), json!({ "settings": { "word": "later" } })).await;
+    let reply =
+        host.post(&format!("{CONFIG}?apply=later"), json!({ "settings": { "word": "later" } })).await;
     assert_eq!(reply.status, 202, "{}", reply.text);
     let saved = reply.json();
     assert_eq!((&saved["applied"], &saved["restartNeeded"]), (&json!("later"), &json!(true)));
@@ -170,12 +171,18 @@ async fn a_change_for_later_waits_for_the_next_start() {
 #[tokio::test]
 async fn a_plugin_that_does_not_come_up_with_its_entry_is_said_so_and_returns() {
     let host = with_settings(json!({})).await;
-    let failed = host.post(CONFIG, json!({ "settings": { "register": "garbage" }, "restart": "never" })).await;
+    let failed =
+        host.post(CONFIG, json!({ "settings": { "register": "garbage" }, "restart": "never" })).await;
     assert_eq!((failed.status.as_u16(), failed.code().as_str()), (502, "plugin_error"), "{}", failed.text);
     assert!(failed.text.contains("revision 1 of `misbehave` is saved"), "{}", failed.text);
     assert!(failed.text.contains("bkg config return misbehave 0"), "{}", failed.text);
     let back = host.post(&format!("{CONFIG}/return"), json!({ "revision": 0 })).await;
-    assert_eq!((back.status.as_u16(), &back.json()["applied"]), (200, &json!("restarted")), "{}", back.text);
+    assert_eq!(
+        (back.status.as_u16(), &back.json()["applied"]),
+        (200, &json!("restarted")),
+        "{}",
+        back.text
+    );
     host.until_state("misbehave", State::Running).await;
     host.stop().await;
 }
@@ -247,7 +254,8 @@ async fn of_twenty_who_edit_at_once_each_loses_nothing() {
                 upstreams.as_array_mut().unwrap().push(json!({ "name": format!("editor-{number}") }));
                 let body = json!({ "settings": { "upstreams": upstreams } });
                 let request = root.request(Method::POST, CONFIG).header("if-match", tag);
-                let reply = Reply::read(root.open(complete(request, Some(body))).await.unwrap()).await.unwrap();
+                let reply =
+                    Reply::read(root.open(complete(request, Some(body))).await.unwrap()).await.unwrap();
                 match reply.status.as_u16() {
                     200 => return refusals,
                     409 => refusals += 1,
@@ -262,7 +270,8 @@ async fn of_twenty_who_edit_at_once_each_loses_nothing() {
     assert_eq!(view["revision"], 20);
     let names = |settings: &Value| {
         let list = settings["upstreams"].as_array().unwrap();
-        let mut names: Vec<String> = list.iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect();
+        let mut names: Vec<String> =
+            list.iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect();
         names.sort();
         names
     };
@@ -292,7 +301,10 @@ async fn revisions_are_kept_compared_and_returned_to() {
             &json!([{ "path": "/settings/word", "from": "first", "to": "second" }])
         ]
     );
-    assert_eq!((&revisions[1]["author"], &revisions[1]["note"]), (&json!("root"), &json!("the second word")));
+    assert_eq!(
+        (&revisions[1]["author"], &revisions[1]["note"]),
+        (&json!("root"), &json!("the second word"))
+    );
     let page = host.get(&format!("{CONFIG}/revisions?before=2&limit=1")).await.json();
     assert_eq!((page.as_array().unwrap().len(), &page[0]["revision"]), (1, &json!(1)));
     let diff = host.get(&format!("{CONFIG}/diff?from=2&to=0")).await.json();
@@ -303,9 +315,16 @@ async fn revisions_are_kept_compared_and_returned_to() {
     let back = host.post(&format!("{CONFIG}/return"), json!({ "revision": 1 })).await.json();
     assert_eq!((&back["revision"], &back["applied"]), (&json!(3), &json!("hot")));
     assert_eq!(settings(&host).await["current"]["word"], "second");
-    assert_eq!(host.get(&format!("{CONFIG}/revisions/3")).await.json()["saved"], json!({ "settings": { "word": "second" } }));
-    let reset = host.post(&format!("{CONFIG}/reset"), json!({ "paths": ["/settings/word", "/env/none"] })).await;
-    assert_eq!(reset.json()["changes"], json!([{ "path": "/settings/word", "from": "second", "to": "first" }]));
+    assert_eq!(
+        host.get(&format!("{CONFIG}/revisions/3")).await.json()["saved"],
+        json!({ "settings": { "word": "second" } })
+    );
+    let reset =
+        host.post(&format!("{CONFIG}/reset"), json!({ "paths": ["/settings/word", "/env/none"] })).await;
+    assert_eq!(
+        reset.json()["changes"],
+        json!([{ "path": "/settings/word", "from": "second", "to": "first" }])
+    );
     assert_eq!(host.get(CONFIG).await.json()["saved"], json!({}));
     host.stop().await;
 }
@@ -409,7 +428,11 @@ async fn secrets_in_a_list_stay_with_their_items_when_the_list_is_put_in_another
 #[tokio::test]
 async fn an_upgrade_of_the_defaults_comes_through_under_what_was_saved() {
     let host = TestHost::builder()
-        .plugin_as("misbehave", "misbehave", json!({ "version": "1", "settings": { "hot": true, "word": "old" } }))
+        .plugin_as(
+            "misbehave",
+            "misbehave",
+            json!({ "version": "1", "settings": { "hot": true, "word": "old" } }),
+        )
         .start()
         .await;
     save(&host, json!({ "settings": { "secret": CANARY }, "instances": 2 })).await;
@@ -423,7 +446,10 @@ async fn an_upgrade_of_the_defaults_comes_through_under_what_was_saved() {
     let view = host.get(CONFIG).await.json();
     assert_eq!((&view["revision"], &view["entry"]["version"]), (&json!(1), &json!("2")));
     assert_eq!(view["entry"]["settings"]["word"], "new");
-    assert_eq!((&view["entry"]["instances"], &view["entry"]["env"]), (&json!(2), &json!({ "ADDED": "yes" })));
+    assert_eq!(
+        (&view["entry"]["instances"], &view["entry"]["env"]),
+        (&json!(2), &json!({ "ADDED": "yes" }))
+    );
     host.start_plugin("misbehave").await;
     assert_eq!(settings(&host).await["registered"]["secret"], CANARY);
     host.stop().await;
@@ -469,7 +495,11 @@ async fn who_may_change_what_grows_with_what_it_means() {
     // A key is never a fresh login; the root key is.
     let refused = admin.post(CONFIG, json!({ "env": { "LD_PRELOAD": "x" } })).await;
     assert_eq!((refused.status.as_u16(), refused.code().as_str()), (403, "reauth_required"));
-    for body in [json!({ "args": ["x"] }), json!({ "entrypoint": "else.sh" }), json!({ "prepare": { "inputs": ["x"] } })] {
+    for body in [
+        json!({ "args": ["x"] }),
+        json!({ "entrypoint": "else.sh" }),
+        json!({ "prepare": { "inputs": ["x"] } }),
+    ] {
         assert_eq!(admin.post(CONFIG, body).await.code(), "reauth_required");
     }
     // A way round over an older revision is none.
@@ -484,7 +514,11 @@ async fn who_may_change_what_grows_with_what_it_means() {
 #[tokio::test]
 async fn the_mirror_shows_what_is_in_effect_and_hand_edits_are_offered() {
     let host = hot().await;
-    save(&host, json!({ "settings": { "secret": CANARY, "upstreams": [{ "name": "a", "apiKey": CANARY }] } })).await;
+    save(
+        &host,
+        json!({ "settings": { "secret": CANARY, "upstreams": [{ "name": "a", "apiKey": CANARY }] } }),
+    )
+    .await;
     let file = host.data_dir().join("plugins.json");
     let read = || serde_json::from_str::<Value>(&fs::read_to_string(&file).unwrap()).unwrap();
     assert_eq!(read()[0]["settings"]["secret"], json!({ "$secret": true }));
@@ -530,7 +564,12 @@ async fn a_hand_edit_that_breaks_the_rules_changes_nothing_and_is_kept() {
     let wrong = json!([{ "name": "misbehave", "settings": { "word": 7 } }, { "name": "nobody" }, 7]);
     fs::write(&file, wrong.to_string()).unwrap();
     let refused = host.post("/admin/mirror/import", json!({})).await;
-    assert_eq!((refused.status.as_u16(), refused.code().as_str()), (422, "invalid_config"), "{}", refused.text);
+    assert_eq!(
+        (refused.status.as_u16(), refused.code().as_str()),
+        (422, "invalid_config"),
+        "{}",
+        refused.text
+    );
     let offered = host.get("/admin/mirror").await.json();
     assert_eq!(offered["edits"].as_array().unwrap().len(), 3, "{offered}");
     fs::write(&file, "not a list").unwrap();

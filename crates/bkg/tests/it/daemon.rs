@@ -44,6 +44,12 @@ impl Place {
         Self { directory, environment: Vec::new(), arguments: Vec::new() }
     }
 
+    /// Adds a plugin of the repository's own `plugins`.
+    pub fn bundled(self, name: &str) -> Self {
+        copy_bundled(name, &self.directory.path().join("plugins"), &json!({}));
+        self
+    }
+
     /// Daemons see this variable from now on.
     pub fn set(&mut self, name: &'static str, value: &str) {
         self.environment.push((name, value.to_owned()));
@@ -153,11 +159,16 @@ impl Daemon {
 
     /// The processes of its plugins.
     fn plugins(&self) -> Vec<i32> {
-        let of_this_one = |name: &str| self.data_dir.join("plugins").join(name).join("data");
-        let folder = of_this_one("apikeys");
-        let folder = folder.canonicalize().unwrap_or(folder);
-        let folder = folder.to_str().expect("temporary directories have plain names");
-        processes_with("BKG_PLUGIN_DATA_DIR", folder).into_iter().map(|pid| pid as i32).collect()
+        let folders = fs::read_dir(self.data_dir.join("plugins")).into_iter().flatten().flatten();
+        let folders = folders.map(|folder| {
+            let folder = folder.path().join("data");
+            folder.canonicalize().unwrap_or(folder)
+        });
+        let processes = folders.flat_map(|folder| {
+            let folder = folder.to_str().expect("temporary directories have plain names").to_owned();
+            processes_with("BKG_PLUGIN_DATA_DIR", &folder)
+        });
+        processes.map(|pid| pid as i32).collect()
     }
 }
 

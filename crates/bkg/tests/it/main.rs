@@ -29,6 +29,7 @@ mod outages;
 mod reference;
 mod repository;
 mod routes;
+mod saving;
 mod scopes;
 mod secrets;
 mod supervision;
