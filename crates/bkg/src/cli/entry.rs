@@ -17,6 +17,7 @@ use super::Verdict;
 use super::client::Client;
 use super::entry_arguments::{EntryChange, EntryCommand, EntryReset, HowToSave};
 use super::entry_edit;
+use super::entry_mirror;
 use super::entry_object::{Difference, Entry, Revision};
 use super::entry_path::{Assignment, EntryPath, is_secret, place};
 use super::entry_story::{self, Intent};
@@ -65,6 +66,7 @@ pub(super) fn run(
             order(&Client::find(target)?, plugin.as_str(), Kind::Return, &body, &how, output)
         }
         EntryCommand::Reset(reset) => give_up(target, reset, output),
+        EntryCommand::Mirror { command } => entry_mirror::run(target, command, output),
         EntryCommand::Edit { plugin, how } => edit(target, plugin.as_str(), how, input, output),
     }
 }

@@ -63,6 +63,20 @@ pub(super) enum EntryCommand {
         #[command(flatten)]
         how: HowToSave,
     },
+    /// Look at what somebody wrote into `plugins.json` of the data directory, or settle it
+    Mirror {
+        #[command(subcommand)]
+        command: Option<MirrorCommand>,
+    },
+}
+
+/// What is to become of what was written by hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub(super) enum MirrorCommand {
+    /// Make it effective
+    Import,
+    /// Move it aside
+    Discard,
 }
 
 /// When a change takes effect, and what is said about it.

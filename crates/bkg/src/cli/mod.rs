@@ -32,6 +32,7 @@ mod daemon;
 mod entry;
 mod entry_arguments;
 mod entry_edit;
+mod entry_mirror;
 mod entry_object;
 mod entry_path;
 mod entry_story;

@@ -27,6 +27,9 @@ pub(super) struct Plugin {
     #[serde(default)]
     pub(super) instances: Vec<Instance>,
     pub(super) queued: Option<u64>,
+    /// What its launches used lately, one sample for each.
+    #[serde(default)]
+    pub(super) resources: Vec<Sample>,
     pub(super) config: Option<Entry>,
     pub(super) error: Option<String>,
     pub(super) shadowed_by: Option<String>,
@@ -51,6 +54,20 @@ pub(super) struct Instance {
     pub(super) contract: Option<String>,
     pub(super) identity: Option<String>,
     pub(super) port: Option<u16>,
+}
+
+/// What one launch used at one moment.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Sample {
+    pub(super) at: Option<Timestamp>,
+    pub(super) instance: Option<String>,
+    /// Of one core.
+    pub(super) cpu_percent: Option<f64>,
+    pub(super) rss_bytes: Option<u64>,
+    pub(super) fds: Option<u64>,
+    pub(super) threads: Option<u64>,
+    pub(super) processes: Option<u64>,
 }
 
 /// What the entry says that is shown for itself.

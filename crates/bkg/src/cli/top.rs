@@ -7,14 +7,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use super::Verdict;
 use super::client::Client;
 use super::error::CliError;
 use super::facts;
 use super::output::Output;
-use super::plugin_object::Plugin;
+use super::plugin_object::{Plugin, Sample};
 use super::table::Table;
 use super::target::Target;
 use super::time::{elapsed, moment};
@@ -27,20 +26,6 @@ struct Telemetry {
     samples: Vec<Sample>,
     #[serde(default)]
     own: Vec<Own>,
-}
-
-/// What one launch used at one moment.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Sample {
-    at: Option<Timestamp>,
-    instance: Option<String>,
-    /// Of one core.
-    cpu_percent: Option<f64>,
-    rss_bytes: Option<u64>,
-    fds: Option<u64>,
-    threads: Option<u64>,
-    processes: Option<u64>,
 }
 
 /// What an instance says about itself.
@@ -71,31 +56,15 @@ pub(super) fn watch(
 }
 
 fn look(target: &Target, output: &mut Output) -> Result<(), CliError> {
-    let client = Client::find(target)?;
-    let plugins: Vec<Plugin> = client.get("/admin/plugins")?.read()?;
-    let mut told = Vec::new();
-    for plugin in plugins.iter().filter(|plugin| !plugin.instances.is_empty()) {
-        told.push((plugin, client.get(&format!("/admin/plugins/{}/telemetry", plugin.name))?));
-    }
+    let answer = Client::find(target)?.get("/admin/plugins")?;
     if output.wants_json() {
-        // Put together as text: what the daemon said passes through as it was said.
-        let bodies = told.iter().map(|(_, answer)| answer.read::<Box<RawValue>>());
-        let bodies: Vec<String> =
-            bodies.map(|body| body.map(|body| body.to_string())).collect::<Result<_, _>>()?;
-        return output.text(&format!("[{}]", bodies.join(",")));
+        return output.json(&answer.body);
     }
-    let mut rows = Vec::new();
-    for (plugin, answer) in &told {
-        rows.push((*plugin, answer.read::<Telemetry>()?));
-    }
-    let text = table(&rows, Timestamp::now());
+    let text = table(&answer.read::<Vec<Plugin>>()?, Timestamp::now());
     if output.is_terminal() { output.screen(&text) } else { output.text(&format!("{text}\n")) }
 }
 
-fn table(rows: &[(&Plugin, Telemetry)], now: Timestamp) -> String {
-    if rows.is_empty() {
-        return "no plugin runs: `bkg plugin list` shows all of them\n".to_owned();
-    }
+fn table(plugins: &[Plugin], now: Timestamp) -> String {
     let mut table = Table::new([
         "NAME",
         "STATUS",
@@ -107,14 +76,12 @@ fn table(rows: &[(&Plugin, Telemetry)], now: Timestamp) -> String {
         "PROCESSES",
         "IN FLIGHT",
     ]);
-    for (plugin, telemetry) in rows {
+    let mut any = false;
+    for plugin in plugins {
         for instance in &plugin.instances {
-            let newest = telemetry.samples.iter().rev();
-            let sample = newest
-                .clone()
-                .find(|sample| sample.instance.as_deref() == Some(instance.id.as_str()))
-                .cloned()
-                .unwrap_or_default();
+            any = true;
+            let is_its = |sample: &&Sample| sample.instance.as_deref() == Some(instance.id.as_str());
+            let sample = plugin.resources.iter().find(is_its).cloned().unwrap_or_default();
             let [cpu, memory, files, threads, processes] = used(&sample);
             table.row([
                 plugin.name.clone(),
@@ -129,7 +96,7 @@ fn table(rows: &[(&Plugin, Telemetry)], now: Timestamp) -> String {
             ]);
         }
     }
-    table.to_string()
+    if any { table.to_string() } else { "no plugin runs: `bkg plugin list` shows all of them\n".to_owned() }
 }
 
 fn used(sample: &Sample) -> [String; 5] {
@@ -209,15 +176,16 @@ mod tests {
     }
 
     #[test]
-    fn a_plugin_is_shown_with_its_newest_sample() {
+    fn an_instance_is_shown_with_its_newest_sample() {
         let plugin: Plugin = serde_json::from_value(json!({
             "name": "ping", "status": "running",
             "instances": [{"id": "i", "status": "running", "since": "2026-01-02T03:04:00Z", "inFlight": 2}, {"id": "j"}],
+            "resources": [{"instance": "i", "cpuPercent": 0.0, "rssBytes": 512, "fds": null, "threads": 4, "processes": 1}],
         }))
         .unwrap();
         let now = "2026-01-02T03:04:10Z".parse().unwrap();
         assert_eq!(
-            table(&[(&plugin, telemetry())], now),
+            table(&[plugin], now),
             "NAME  STATUS   FOR   CPU    MEMORY  FILES  THREADS  PROCESSES  IN FLIGHT\n\
              ping  running  10 s  0.0 %  512 B   -      4        1          2\n\
              ping  running  -     -      -       -      -        -          -\n"

@@ -21,10 +21,11 @@ CTRL_D = "\x04"
 class Terminal:
     """One `bkg` that believes a person is there; `screen` is all that it has written."""
 
-    def __init__(self, host: Host, *arguments: str) -> None:
+    def __init__(self, host: Host, *arguments: str, **variables: str) -> None:
         command = [str(BINARIES / "bkg"), "--data-dir", str(host.data), *arguments]
-        environment = {**host.environment, "TERM": "xterm"}
-        environment.pop("NO_COLOR", None)
+        # The colours of whoever runs the tests are none of a test's business.
+        inherited = {name: value for name, value in host.environment.items() if name != "NO_COLOR"}
+        environment = {**inherited, "TERM": "xterm", **variables}
         self.pid, self.file = pty.fork()
         if self.pid == 0:
             os.execve(command[0], command, environment)
@@ -46,7 +47,7 @@ class Terminal:
         os.write(self.file, text.encode())
 
     def until(self, text: str, *, within: float = 20.0) -> str:
-        """Waits until this is on the screen, and answers what stood before it; the screen begins behind it."""
+        """Waits until this is on the screen, and answers what stood before it; what follows stays."""
         deadline = time.monotonic() + within
         while text not in self.screen:
             assert self._read(deadline), f"not within {within:.0f} s: {text!r} in {self.screen!r}"

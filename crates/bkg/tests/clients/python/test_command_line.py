@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import ADMIN_PASSWORD, BINARIES, Host, apikeys, misbehave, until
+from harness import ADMIN_PASSWORD, BINARIES, FIXTURES, Host, PluginFolder, apikeys, misbehave, until
 from terminal import Terminal
 
 
@@ -34,6 +34,7 @@ def code_and_error(done: subprocess.CompletedProcess[str]) -> tuple[int, str]:
         "plugin telemetry misbehave",
         "top --once",
         "ports",
+        "system",
         "requests",
         "plugin invoke misbehave test.echo",
         "key list",
@@ -181,6 +182,27 @@ def test_the_root_key_brings_a_stopped_provider_back(start_host: Callable[..., H
     assert host.command_line("login", "--user", "admin", "--password-stdin", typed=typed).returncode == 0
 
 
+def test_a_plugin_is_run_with_text_json_or_standard_input(start_host: Callable[..., Host]) -> None:
+    single = PluginFolder("single", FIXTURES / "misbehave", {"offers": ["test.echo"]}, {"autostart": True})
+    host = start_host(single, misbehave())
+    for arguments, typed, result in [
+        (["two words"], "", {"input": "two words"}),
+        (["7"], "", {"input": "7"}),
+        (['{"n": 1}'], "", {"n": 1}),
+        (['{"n": 1}', "--text"], "", {"input": '{"n": 1}'}),
+        (["-"], "of a pipe\n", {"input": "of a pipe"}),
+        ([], "", {}),
+    ]:
+        done = host.command_line("run", "single", *arguments, typed=typed)
+        assert (done.returncode, json.loads(done.stdout)) == (0, result), done.stderr
+        done = host.command_line("run", "single", *arguments, "--json", typed=typed)
+        assert json.loads(done.stdout) == {"result": result}
+    undecided = host.command_line("run", "misbehave", "x")
+    assert (undecided.returncode, "`test.echo`" in undecided.stderr) == (1, True), undecided.stderr
+    unknown = host.command_line("run", "nothing", "x", "--json")
+    assert code_and_error(unknown)[0] == 1
+
+
 def test_figures_are_shown_for_people_too(guarded: Host) -> None:
     guarded.invoke("test.echo", {})
     for command, heading in [
@@ -191,7 +213,10 @@ def test_figures_are_shown_for_people_too(guarded: Host) -> None:
     ]:
         if command[0] == "plugin":
             # The first sample of a launch comes a moment after it.
-            until(lambda: "TIME" in guarded.command_line("plugin", "telemetry", "misbehave").stdout, "a sample")
+            until(
+                lambda: "TIME" in guarded.command_line("plugin", "telemetry", "misbehave").stdout,
+                "a sample",
+            )
         done = guarded.command_line(*command)
         assert done.returncode == 0, done.stderr
         assert " ".join(done.stdout.split()).startswith(heading), done.stdout
@@ -210,8 +235,11 @@ def test_completions_are_what_the_shell_reads(guarded: Host, shell: str) -> None
 def test_the_manual_has_a_page_for_each_command(guarded: Host, tmp_path: Path) -> None:
     page = guarded.command_line("man")
     assert (page.returncode, page.stderr) == (0, "")
-    assert ".TH bkg 1" in page.stdout and "Exit codes" in page.stdout
-    files = json.loads(guarded.command_line("man", "--dir", str(tmp_path / "man"), "--json").stdout)["files"]
+    assert ".TH bkg 1" in page.stdout
+    assert "Exit codes" in page.stdout
+    files = json.loads(guarded.command_line("man", "--dir", str(tmp_path / "man"), "--json").stdout)[
+        "files"
+    ]
     assert str(tmp_path / "man" / "bkg-config-set.1") in files
     for file in files:
         assert ".SH SYNOPSIS" in Path(file).read_text()
@@ -227,19 +255,19 @@ def test_colours_are_for_terminals_unless_they_are_asked_for(guarded: Host) -> N
     plain = guarded.command_line(*logs)
     assert "\x1b" not in plain.stdout
     coloured = guarded.command_line(*logs, "--color", "always")
-    for arguments, environment, has_colours in [
+    # A warning or an error has to be there to be coloured.
+    assert "\x1b[33m" in coloured.stdout or "\x1b[31m" in coloured.stdout
+    variables: dict[str, str]
+    for arguments, variables, has_colours in [
         (["--color", "never"], {}, False),
         (["--no-color"], {}, False),
         ([], {"NO_COLOR": "1"}, False),
+        ([], {"TERM": "dumb"}, False),
         ([], {}, True),
     ]:
-        with_environment = Host.__new__(Host)
-        with_environment.__dict__.update(guarded.__dict__)
-        with_environment.environment = {**guarded.environment, **environment}
-        with Terminal(with_environment, *logs, *arguments) as terminal:
+        with Terminal(guarded, *logs, *arguments, **variables) as terminal:
             assert terminal.end() == 0
-            # A warning or an error has to be there to be coloured.
-            assert ("\x1b[" in terminal.screen) == (has_colours and "\x1b[" in coloured.stdout)
+            assert ("\x1b[" in terminal.screen) == has_colours, arguments
 
 
 def test_a_reader_that_leaves_ends_a_command_without_a_word(guarded: Host) -> None:
@@ -248,7 +276,8 @@ def test_a_reader_that_leaves_ends_a_command_without_a_word(guarded: Host) -> No
     with subprocess.Popen(
         command, env=guarded.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as logs:
-        assert logs.stdout is not None and logs.stderr is not None
+        assert logs.stdout is not None
+        assert logs.stderr is not None
         logs.stdout.read(1)
         logs.stdout.close()
         assert (logs.wait(30), logs.stderr.read()) == (0, b"")
@@ -278,7 +307,9 @@ def test_a_daemon_is_reached_by_its_address_with_a_key_and_never_the_root_key(gu
     assert "set `BKG_API_KEY` to a key" in code_and_error(nobody)[1]
     for arguments in (["audit", "verify"], ["user", "reset", "admin"]):
         code, message = code_and_error(run(*arguments, "--json", BKG_URL=guarded.url, **key))
-        assert (code, "on the daemon's own machine" in message) == (2, True) or arguments[0] == "audit", message
+        assert (code, "on the daemon's own machine" in message) == (2, True) or arguments[0] == "audit", (
+            message
+        )
 
 
 def test_a_login_at_an_address_is_kept_for_that_address(guarded: Host) -> None:
@@ -292,7 +323,9 @@ def test_a_login_at_an_address_is_kept_for_that_address(guarded: Host) -> None:
     env = guarded.environment
 
     def run(*arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*command, *arguments], env=env, input=typed, capture_output=True, text=True, timeout=60)
+        return subprocess.run(
+            [*command, *arguments], env=env, input=typed, capture_output=True, text=True, timeout=60
+        )
 
     assert run("whoami").returncode == 1
     assert run("login", "--user", "admin", "--password-stdin", typed=typed).returncode == 0

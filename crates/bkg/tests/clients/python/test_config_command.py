@@ -88,7 +88,8 @@ def test_somebody_who_was_faster_is_named(host: Host) -> None:
     set_word(host, "third")
     done = host.command_line("config", "set", "misbehave", "settings.word=mine", "--if-match", "1")
     assert done.returncode == 1
-    assert "root" in done.stderr and "`bkg config diff misbehave`" in done.stderr, done.stderr
+    assert "root" in done.stderr, done.stderr
+    assert "`bkg config diff misbehave`" in done.stderr, done.stderr
     assert settings(host)["word"] == "third"
 
 
@@ -123,9 +124,11 @@ def test_revisions_are_listed_compared_shown_and_returned_to(host: Host) -> None
     set_word(host, "third")
     listed = host.command_line("config", "revisions", "misbehave").stdout.splitlines()
     assert [line.split()[0] for line in listed] == ["REVISION", "2", "1"]
-    assert "because" in listed[2] and "/settings/word" in listed[2]
+    assert "because" in listed[2]
+    assert "/settings/word" in listed[2]
     shown = host.command_line("config", "get", "misbehave", "--revision", "1")
-    assert "because" in shown.stdout and '"second"' in shown.stdout, shown.stderr
+    assert "because" in shown.stdout, shown.stderr
+    assert '"second"' in shown.stdout
     expected = '- /settings/word "second"\n+ /settings/word "third"\n'
     assert host.command_line("config", "diff", "misbehave").stdout == expected
     assert host.command_line("config", "diff", "misbehave", "1", "2").stdout == expected
@@ -142,7 +145,10 @@ def test_a_saved_value_is_given_up(host: Host) -> None:
     set_word(host, "third")
     done = host.command_line("config", "reset", "misbehave", "--all")
     assert (done.returncode, settings(host)["word"]) == (0, "first"), done.stderr
-    assert host.command_line("config", "reset", "misbehave", "--all").stdout == "nothing is saved for misbehave\n"
+    assert (
+        host.command_line("config", "reset", "misbehave", "--all").stdout
+        == "nothing is saved for misbehave\n"
+    )
 
 
 def test_an_entry_comes_from_a_file(host: Host, tmp_path: Path) -> None:
@@ -159,7 +165,7 @@ def test_an_entry_comes_from_a_file(host: Host, tmp_path: Path) -> None:
 
 def test_an_editor_changes_an_entry(host: Host, tmp_path: Path) -> None:
     editor = tmp_path / "editor"
-    editor.write_text("#!/bin/sh\nsed -i 's/\"first\"/\"edited\"/' \"$1\"\n")
+    editor.write_text('#!/bin/sh\nsed -i \'s/"first"/"edited"/\' "$1"\n')
     editor.chmod(0o755)
     host.environment["EDITOR"] = str(editor)
     for answer, code, word in [("n", 1, "first"), ("y", 0, "edited")]:
@@ -167,3 +173,19 @@ def test_an_editor_changes_an_entry(host: Host, tmp_path: Path) -> None:
             terminal.until("save this for misbehave? [y/N] ")
             terminal.type(f"{answer}\n")
             assert (terminal.end(), settings(host)["word"]) == (code, word)
+
+
+def test_what_was_written_into_the_mirror_is_shown_and_settled(host: Host) -> None:
+    set_word(host, "second")
+    mirror = Path(json.loads(host.command_line("config", "mirror", "--json").stdout)["path"])
+    assert "shows the entries in effect" in host.command_line("config", "mirror").stdout
+    text = mirror.read_text()
+    mirror.write_text(text.replace('"second"', '"by hand"'))
+    shown = host.command_line("config", "mirror").stdout
+    assert '- /settings/word "second"\n+ /settings/word "by hand"\n' in shown, shown
+    done = host.command_line("config", "mirror", "import")
+    assert (done.returncode, settings(host)["word"]) == (0, "by hand"), done.stderr
+    mirror.write_text(text)
+    assert host.command_line("config", "mirror", "discard").returncode == 0
+    assert settings(host)["word"] == "by hand"
+    assert "shows the entries in effect" in host.command_line("config", "mirror").stdout
