@@ -375,7 +375,8 @@ pub struct Model {
 pub struct Route {
     /// The HTTP method, in capitals.
     pub method: String,
-    /// The path below the plugin's prefix; `{name}` stands for one segment.
+    /// The path below the plugin's prefix; `{name}` stands for one segment, `{*name}` at the end for
+    /// all that is left.
     pub path: String,
     /// What answers it.
     pub capability: CapabilityName,
@@ -640,9 +641,9 @@ pub struct Caller {
 pub struct HttpRequest {
     /// The method, in capitals.
     pub method: String,
-    /// The path below the plugin's prefix.
+    /// The path below the plugin's prefix, as it was sent.
     pub path: String,
-    /// What the `{name}` segments stood for.
+    /// What the `{name}` segments stood for, decoded.
     #[serde(default, deserialize_with = "null_is_default")]
     pub params: BTreeMap<String, String>,
     /// The query, decoded, in order.
@@ -651,6 +652,44 @@ pub struct HttpRequest {
     /// The allowed headers, names in lower case.
     #[serde(default, deserialize_with = "null_is_default")]
     pub headers: BTreeMap<String, String>,
+    /// What the payload is made of.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub body: HttpBody,
+}
+
+impl HttpRequest {
+    /// What a `{name}` of the route's path stood for, decoded.
+    pub fn param(&self, name: &str) -> Option<&str> {
+        self.params.get(name).map(String::as_str)
+    }
+
+    /// The value of a query parameter, decoded; the first, if there are several.
+    pub fn query_value(&self, name: &str) -> Option<&str> {
+        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The value of a header that the host passes on; its name in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(String::as_str)
+    }
+}
+
+/// What the payload of a route's `request` is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum HttpBody {
+    /// There was no body; the payload is null.
+    #[default]
+    None,
+    /// The payload is the body, unchanged.
+    Json,
+    /// The payload is an object of the form's fields; a field that came several times is a list.
+    Form,
+    /// The payload is the body as one text.
+    Text,
+    /// The payload is a text that holds the body's bytes in base64 (RFC 4648, section 4).
+    Base64,
 }
 
 /// `response`: the one and last answer to a `request`. Both directions.

@@ -15,8 +15,9 @@ use std::sync::Arc;
 use bkg_protocol::frame::{Decoded, Message};
 use bkg_protocol::message::{
     AuthChanged, Caller, Cancel, CancelReason, Capability, Chunk, Config, ConfigApplied, Credit, Drain,
-    Event, GrantedLimits, Health, HttpRequest, Log, LogLevel, Model, Port, Publish, Register, Registered,
-    Rejected, Request, Response, Route, Secret, Telemetry, Tool, Topic, UiSlot, Update, Updated,
+    Event, GrantedLimits, Health, HttpBody, HttpRequest, Log, LogLevel, Model, Port, Publish, Register,
+    Registered, Rejected, Request, Response, Route, Secret, Telemetry, Tool, Topic, UiSlot, Update,
+    Updated,
 };
 use bkg_protocol::{ErrorCode, HostMessage, PluginMessage, RawJson, RequestId, WireError, schema};
 use serde_json::{Map, Value, json};
@@ -294,8 +295,23 @@ fn host_messages() -> BTreeMap<&'static str, HostMessage> {
                     params: BTreeMap::from([("page".to_owned(), "start".to_owned())]),
                     query: vec![("v".to_owned(), "1".to_owned()), ("v".to_owned(), "2".to_owned())],
                     headers: BTreeMap::from([("accept".to_owned(), "text/html".to_owned())]),
+                    body: HttpBody::None,
                 }),
                 ..request("a0a0a0a0-a0a0-8a0a-8000-000000000001", "scribe.page", Value::Null)
+            }),
+        ),
+        (
+            "request.route-body",
+            M::Request(Request {
+                http: Some(HttpRequest {
+                    method: "PUT".to_owned(),
+                    path: "/pictures/a%20b".to_owned(),
+                    params: BTreeMap::from([("name".to_owned(), "a b".to_owned())]),
+                    query: Vec::new(),
+                    headers: BTreeMap::from([("content-type".to_owned(), "image/png".to_owned())]),
+                    body: HttpBody::Base64,
+                }),
+                ..request("a0a0a0a0-a0a0-8a0a-8000-000000000002", "scribe.picture", json!("iVBORw0K"))
             }),
         ),
         (

@@ -98,6 +98,14 @@ pub struct Capability {
     name: String,
     described: Result<message::Capability, NameError>,
     handlers: Handlers,
+    routes: Vec<DeclaredRoute>,
+}
+
+/// A route of a capability, before the capability's name is known to be one.
+pub(crate) struct DeclaredRoute {
+    method: String,
+    path: String,
+    streaming: bool,
 }
 
 impl Capability {
@@ -107,6 +115,7 @@ impl Capability {
             name: name.to_owned(),
             described: name.parse::<CapabilityName>().map(Into::into),
             handlers: Handlers::default(),
+            routes: Vec::new(),
         }
     }
 
@@ -143,6 +152,44 @@ impl Capability {
             Box::pin(async move { work.await.map(IntoJson::into_json) })
         }));
         self.describe(|described| described.streaming = true)
+    }
+
+    /// Answers an HTTP route too, below `/api/plugins/<name>`. `{name}` in the path stands for one segment,
+    /// `{*name}` at its end for all that is left; [`Request::http`] has what they stood for. What the
+    /// handler returns is the JSON of the response, or a [`RouteAnswer`](crate::RouteAnswer).
+    ///
+    /// ```
+    /// use bkg_sdk::{Capability, Plugin, Request, Result, RouteAnswer};
+    /// use serde_json::json;
+    ///
+    /// async fn page(request: Request) -> Result<RouteAnswer> {
+    ///     let name = request.http().and_then(|http| http.param("name")).unwrap_or("nobody");
+    ///     Ok(RouteAnswer::ok().header("etag", "\"1\"").json(json!({ "name": name })))
+    /// }
+    ///
+    /// let plugin = Plugin::new()
+    ///     .capability(Capability::new("wiki.page").answer(page).route("GET", "/pages/{name}"));
+    /// ```
+    pub fn route(mut self, method: &str, path: &str) -> Self {
+        self.routes.push(DeclaredRoute {
+            method: method.to_owned(),
+            path: path.to_owned(),
+            streaming: false,
+        });
+        self
+    }
+
+    /// Answers an HTTP route in chunks: as server-sent events, or as what a [`RouteAnswer`] says that is
+    /// sent as the first chunk. See [`Capability::route`].
+    ///
+    /// [`RouteAnswer`]: crate::RouteAnswer
+    pub fn streaming_route(mut self, method: &str, path: &str) -> Self {
+        self.routes.push(DeclaredRoute {
+            method: method.to_owned(),
+            path: path.to_owned(),
+            streaming: true,
+        });
+        self
     }
 
     /// One sentence for people.
@@ -182,12 +229,21 @@ impl Capability {
         self.describe(|described| described.max_concurrency = Some(most))
     }
 
-    pub(crate) fn into_parts(self) -> Result<(message::Capability, Handlers), DefinitionError> {
+    pub(crate) fn into_parts(
+        self,
+    ) -> Result<(message::Capability, Handlers, Vec<message::Route>), DefinitionError> {
         let described = self.described?;
         if self.handlers.answer.is_none() && self.handlers.stream.is_none() {
             return Err(DefinitionError::NoHandler(self.name));
         }
-        Ok((described, self.handlers))
+        let routes = self.routes.into_iter().map(|route| message::Route {
+            method: route.method,
+            path: route.path,
+            capability: described.id.clone(),
+            streaming: route.streaming,
+        });
+        let routes = routes.collect();
+        Ok((described, self.handlers, routes))
     }
 }
 

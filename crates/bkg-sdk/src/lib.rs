@@ -34,6 +34,7 @@ mod log;
 mod plugin;
 mod reconnect;
 mod request;
+mod route;
 mod session;
 mod stream;
 mod telemetry;
@@ -41,7 +42,7 @@ pub mod testing;
 mod wire;
 
 pub use bkg_protocol::message::{
-    AuthChanged, Caller, Event, HttpRequest, LogLevel, Model, Route, Secret, Tool, UiSlot, Update,
+    AuthChanged, Caller, Event, HttpBody, HttpRequest, LogLevel, Model, Route, Secret, Tool, UiSlot, Update,
 };
 pub use bkg_protocol::{
     CapabilityName, ErrorCode, NameError, Pattern, PluginName, RawJson, RequestId, Scope, Scopes, WireError,
@@ -57,5 +58,6 @@ pub use json::{IntoJson, Json};
 pub use log::LogLayer;
 pub use plugin::Plugin;
 pub use request::Request;
+pub use route::{BodyBytes, RouteAnswer};
 pub use stream::{ChunkSink, SendError};
 pub use tokio_util::sync::CancellationToken;

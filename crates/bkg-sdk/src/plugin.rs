@@ -116,11 +116,12 @@ impl Plugin {
     /// Answers a capability.
     pub fn capability(mut self, capability: Capability) -> Self {
         match capability.into_parts() {
-            Ok((described, handlers)) => {
+            Ok((described, handlers, routes)) => {
                 if self.handlers.insert(described.id.clone(), Arc::new(handlers)).is_some() {
                     self.mistake.get_or_insert(DefinitionError::Twice(described.id.to_string()));
                 }
                 self.capabilities.push(described);
+                self.routes.extend(routes);
             }
             Err(mistake) => {
                 self.mistake.get_or_insert(mistake);
@@ -145,7 +146,7 @@ impl Plugin {
     }
 
     /// Binds an HTTP route below `/api/plugins/<name>` to a capability. `{name}` in the path stands for
-    /// one segment. The host checks routes and keeps them; it does not serve them yet.
+    /// one segment, `{*name}` at its end for all that is left. See also [`Capability::route`].
     pub fn route(self, method: &str, path: &str, capability: &str) -> Self {
         self.with_name(capability, |plugin, capability| {
             let (method, path) = (method.to_owned(), path.to_owned());

@@ -6,7 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bkg_protocol::message::{self, Caller, HttpRequest, Secret};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bkg_protocol::message::{self, Caller, HttpBody, HttpRequest, Secret};
 use bkg_protocol::{CapabilityName, ErrorCode, RawJson, RequestId, WireError};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
@@ -90,9 +92,32 @@ impl Request {
         self.message.timeout_ms.map(Duration::from_millis)
     }
 
-    /// The HTTP request behind it, for a route; `None` as long as the host serves no routes.
+    /// The HTTP request behind it: method, path, parameters, query and headers; `None` where the
+    /// capability was not asked through a route.
     pub fn http(&self) -> Option<&HttpRequest> {
         self.message.http.as_ref()
+    }
+
+    /// The body of the HTTP request behind it, byte for byte: of a text, of anything else that is neither
+    /// JSON nor a form, and of no body, which has no bytes.
+    ///
+    /// # Errors
+    /// `invalid_request` where the body is JSON or a form, which [`Request::read`] reads, or where there
+    /// is no HTTP request.
+    pub fn body(&self) -> Result<Vec<u8>> {
+        let refuse = |message: &str| Err(WireError::new(ErrorCode::InvalidRequest, message));
+        match self.http().map(|http| http.body) {
+            Some(HttpBody::None) => Ok(Vec::new()),
+            Some(HttpBody::Text) => Ok(self.read::<String>()?.into_bytes()),
+            Some(HttpBody::Base64) => match STANDARD.decode(self.read::<String>()?) {
+                Ok(bytes) => Ok(bytes),
+                Err(problem) => refuse(&format!("the body is not base64: {problem}")),
+            },
+            Some(HttpBody::Json | HttpBody::Form) => {
+                refuse("the body is JSON or a form: send it as `application/octet-stream`")
+            }
+            None => refuse("there is no HTTP request: ask through the route"),
+        }
     }
 
     /// Whether the caller wants the answer in chunks.

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bkg_sdk::{
-    Capability, ChunkSink, ErrorCode, Health, Plugin, RawJson, Request, Result, Settings, WireError,
+    Capability, ChunkSink, ErrorCode, Health, Plugin, RawJson, Request, Result, RouteAnswer, Settings,
+    WireError,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -41,7 +42,8 @@ fn plugin() -> Plugin {
             Capability::new("ping.ping")
                 .description("Whether the plugin is there")
                 .idempotent()
-                .answer(ping),
+                .answer(ping)
+                .route("GET", "/"),
         )
         .capability(
             Capability::new("ping.echo").description("The payload, as it came").idempotent().answer(echo),
@@ -55,7 +57,8 @@ fn plugin() -> Plugin {
                     "required": ["name"]
                 }))
                 .idempotent()
-                .answer(move |request| greet(request, greeting.clone())),
+                .answer(move |request| greet(request, greeting.clone()))
+                .route("GET", "/greetings/{name}"),
         )
         .capability(
             Capability::new("ping.count")
@@ -69,7 +72,15 @@ fn plugin() -> Plugin {
                     "required": ["n"]
                 }))
                 .idempotent()
-                .stream(count),
+                .stream(count)
+                .streaming_route("GET", "/count/{n}"),
+        )
+        .capability(
+            Capability::new("ping.reverse")
+                .description("The body of an HTTP request, its last byte first")
+                .idempotent()
+                .answer(reverse)
+                .route("POST", "/reverse"),
         )
         .capability(
             Capability::new("ping.relay")
@@ -82,7 +93,6 @@ fn plugin() -> Plugin {
                 .side_effect()
                 .answer(feel),
         )
-        .route("GET", "/", "ping.ping")
 }
 
 /// A request: the answer is what the function returns.
@@ -105,7 +115,11 @@ async fn greet(request: Request, settings: Settings<Greeting>) -> Result<Value> 
     struct Guest {
         name: String,
     }
-    let guest: Guest = request.read()?;
+    // Through its route the name stands in the path, otherwise in the payload.
+    let guest = match request.http().and_then(|http| http.param("name")) {
+        Some(name) => Guest { name: name.to_owned() },
+        None => request.read()?,
+    };
     // A log line that names this request; the host shows it beside the plugin.
     tracing::info!(name = guest.name, "greeting a guest");
     Ok(json!({ "greeting": format!("{} {}", settings.get().greeting, guest.name) }))
@@ -120,7 +134,20 @@ async fn count(request: Request, chunks: ChunkSink) -> Result<()> {
         #[serde(default)]
         delay_ms: u64,
     }
-    let range: Range = request.read()?;
+    let range = match request.http() {
+        Some(http) => {
+            let wrong = |name: &str| {
+                let message = format!("`{name}` is a number from 0 on");
+                WireError::new(ErrorCode::InvalidRequest, message).param(name)
+            };
+            let number = |name: &str, text: &str| text.parse().map_err(|_| wrong(name));
+            Range {
+                n: number("n", http.param("n").unwrap_or_default())?,
+                delay_ms: number("delayMs", http.query_value("delayMs").unwrap_or("0"))?,
+            }
+        }
+        None => request.read()?,
+    };
     for number in 0..range.n {
         if range.delay_ms > 0 {
             tokio::time::sleep(Duration::from_millis(range.delay_ms)).await;
@@ -128,6 +155,13 @@ async fn count(request: Request, chunks: ChunkSink) -> Result<()> {
         chunks.send(json!({ "number": number })).await?;
     }
     Ok(())
+}
+
+/// Bytes, in and out, with a type of their own.
+async fn reverse(request: Request) -> Result<RouteAnswer> {
+    let mut bytes = request.body()?;
+    bytes.reverse();
+    Ok(RouteAnswer::ok().header("content-type", "application/octet-stream").bytes(bytes))
 }
 
 /// A call: with the rights of the caller, as far as `calls` in `plugin.json` allows.
@@ -169,6 +203,7 @@ async fn feel(request: Request) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use bkg_protocol::message;
     use bkg_sdk::LogLevel;
     use bkg_sdk::testing::TestHost;
     use tracing::subscriber::{DefaultGuard, set_default};
@@ -222,6 +257,42 @@ mod tests {
         let numbers: Vec<Value> = chunks.iter().map(|chunk| chunk.read().unwrap()).collect();
         assert_eq!(numbers, (0..100).map(|number| json!({ "number": number })).collect::<Vec<_>>());
         assert_eq!(outcome, Ok(RawJson::NULL));
+    }
+
+    /// A request through a route.
+    fn through_route(capability: &str, http: Value, payload: Value) -> message::Request {
+        let http = serde_json::from_value(http).unwrap();
+        let request = message::Request::new(capability.parse().unwrap(), payload.into());
+        message::Request { http: Some(http), ..request }
+    }
+
+    #[tokio::test]
+    async fn routes_take_from_the_path_what_capabilities_take_from_the_payload() {
+        let (host, _guard) = logged_host().await;
+        let http = json!({ "method": "GET", "path": "/greetings/Ada", "params": { "name": "Ada" } });
+        let greeted = host.send(through_route("ping.greet", http, json!(null))).outcome().await.unwrap();
+        assert_eq!(greeted.as_str(), r#"{"greeting":"hello Ada"}"#);
+
+        let http = json!({ "method": "GET", "path": "/count/3", "params": { "n": "3" } });
+        let request = through_route("ping.count", http, json!(null));
+        let (chunks, _) = host.send(message::Request { stream: true, ..request }).collect().await;
+        assert_eq!(chunks.len(), 3);
+
+        let http = json!({ "method": "GET", "path": "/count/x", "params": { "n": "x" } });
+        let request = through_route("ping.count", http, json!(null));
+        let refused = host.send(message::Request { stream: true, ..request }).outcome().await.unwrap_err();
+        assert_eq!((refused.code.as_str(), refused.param.as_deref()), ("invalid_request", Some("n")));
+    }
+
+    #[tokio::test]
+    async fn bytes_come_back_in_reverse() {
+        let host = TestHost::start(plugin()).await;
+        let http = json!({ "method": "POST", "path": "/reverse", "body": "base64" });
+        let answer = host.send(through_route("ping.reverse", http, json!("AAH/"))).outcome().await.unwrap();
+        let http = answer.read::<Value>().unwrap()["$http"].clone();
+        assert_eq!((&http["status"], &http["base64"]), (&json!(200), &json!("/wEA")));
+        let refused = host.request("ping.reverse", json!(null)).await.unwrap_err();
+        assert_eq!(refused.code, "invalid_request");
     }
 
     #[tokio::test]
@@ -278,7 +349,9 @@ mod tests {
         assert!(
             registration.capabilities.iter().all(|capability| capability.id.as_str().starts_with("ping."))
         );
-        assert_eq!(registration.routes[0].capability.as_str(), "ping.ping");
+        let routes: Vec<String> =
+            registration.routes.iter().map(|route| format!("{} {}", route.method, route.path)).collect();
+        assert_eq!(routes, ["GET /", "GET /greetings/{name}", "GET /count/{n}", "POST /reverse"]);
         assert_eq!(config, serde_json::to_value(Greeting::default()).unwrap());
         let described: Vec<&String> =
             entry["configSchema"]["properties"].as_object().unwrap().keys().collect();

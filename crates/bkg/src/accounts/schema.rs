@@ -56,7 +56,7 @@ struct UserName(#[schemars(regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"
 #[derive(JsonSchema)]
 #[schemars(inline, transparent)]
 #[allow(dead_code, reason = "a type for the reference alone")]
-struct RoleName(#[schemars(regex(pattern = r"^[a-z0-9][a-z0-9._-]{0,63}$"))] String);
+pub(super) struct RoleName(#[schemars(regex(pattern = r"^[a-z0-9][a-z0-9._-]{0,63}$"))] String);
 
 /// One line of text.
 #[derive(JsonSchema)]
@@ -71,8 +71,8 @@ shapes! {
         /// The user's name.
         #[schemars(length(max = 1024))]
         username: String,
-        /// The user's password.
-        #[schemars(length(max = 1024))]
+        /// The user's password, of 72 bytes at most.
+        #[schemars(length(max = 72))]
         password: String,
     }
 
@@ -164,7 +164,7 @@ shapes! {
     #[schemars(deny_unknown_fields)]
     OwnPassword {
         /// The password so far.
-        #[schemars(length(max = 1024))]
+        #[schemars(length(max = 72))]
         old_password: String,
         /// The password from now on.
         new_password: ChosenPassword,

@@ -45,11 +45,11 @@ pub(super) fn routes(routes: Routes, accounts: &Arc<Accounts>) -> Routes {
         .answers::<schema::UserWithPassword>(200, "The user, with the password if one was made.");
     let roles = get("/admin/roles", "List roles").answers::<schema::Roles>(200, "The roles.");
     let set_role = described(Endpoint::put("/admin/roles/{name}", ADMIN), "Make or change a role")
-        .path::<String>("name", "The role's name.")
+        .path::<schema::RoleName>("name", "The role's name.")
         .takes::<schema::RoleScopes>()
         .answers::<schema::Role>(200, "The role.");
     let delete_role = delete("/admin/roles/{name}", "Delete a role")
-        .path::<String>("name", "The role's name.")
+        .path::<schema::RoleName>("name", "The role's name.")
         .answers::<schema::Nothing>(200, "It is gone.");
     let sessions = get("/admin/sessions", "List everybody's logins")
         .query::<String>("user", "Only this user's: a name or an id.")

@@ -91,6 +91,11 @@ pub fn routes(routes: Routes, admin: &Arc<Admin>) -> Routes {
         .path::<String>("name", PLUGIN_NAME)
         .answers::<PluginObject>(200, "The plugin.")
         .errors(&[ErrorCode::NotFound]);
+    let own_routes = Endpoint::get("/admin/plugins/{name}/routes", READ)
+        .summary(Tag::Operation, "List the HTTP routes of a plugin")
+        .path::<String>("name", PLUGIN_NAME)
+        .answers::<plugins::OwnRoutes>(200, "Its routes.")
+        .errors(&[ErrorCode::NotFound]);
     let steer = |path, summary| {
         Endpoint::post(path, MANAGE)
             .summary(Tag::Operation, summary)
@@ -112,7 +117,10 @@ pub fn routes(routes: Routes, admin: &Arc<Admin>) -> Routes {
             .query::<u64>("tail", "How many of the last lines; 200 unless said.")
             .query::<u64>("since", "The lines after the one with this number, instead of the last ones.")
             .query::<LogLevel>("level", "The least level.")
-            .header::<u64>("last-event-id", "The number of the last line that a stream had brought: as `since`.")
+            .header::<String>(
+                "last-event-id",
+                "The number of the last line that a stream had brought: as `since`. What is no number counts as nothing.",
+            )
             .answers::<logs::Lines>(200, "The lines, oldest first.")
             .streams::<LogLine>(200, "The lines, and those that come.")
             .errors(&[ErrorCode::NotFound])
@@ -148,6 +156,7 @@ pub fn routes(routes: Routes, admin: &Arc<Admin>) -> Routes {
         .add(ports, admin, plugins::ports)
         .add(list, admin, plugins::list)
         .add(show, admin, plugins::show)
+        .add(own_routes, admin, plugins::routes)
         .add(steer("/admin/plugins/{name}/start", "Start a plugin"), admin, plugins::start)
         .add(steer("/admin/plugins/{name}/stop", "Stop a plugin"), admin, plugins::stop)
         .add(steer("/admin/plugins/{name}/restart", "Restart a plugin"), admin, plugins::restart)

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use super::Admin;
 use crate::error::Problem;
 use crate::plugin_object::PluginObject;
-use crate::registry::{PluginRecord, State};
+use crate::registry::{LiveRoute, PluginRecord, State};
 use crate::supervisor::{Supervisor, UnknownPlugin};
 use crate::web::Call;
 
@@ -53,6 +53,25 @@ pub(super) async fn list(admin: Arc<Admin>, _: Call, _: Body) -> Result<Response
     let usable = view.plugins().map(|record| PluginObject::of(record, &admin.telemetry));
     let plugins: Vec<PluginObject> = usable.chain(PluginObject::unusable(&admin.catalogue)).collect();
     Ok(axum::Json(plugins).into_response())
+}
+
+/// The HTTP routes of one plugin.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct OwnRoutes {
+    /// Every route, with the whole path.
+    routes: Vec<LiveRoute>,
+    /// How many headers were left out of the plugin's answers since the host started.
+    dropped_headers: u64,
+}
+
+/// The HTTP routes of one plugin, and how many headers were left out of its answers.
+pub(super) async fn routes(admin: Arc<Admin>, call: Call, _: Body) -> Result<Response, Problem> {
+    let record = known(&admin, &call.param("name")?)?;
+    let table = Arc::clone(admin.registry.view().routes());
+    let own = table.routes().filter(|route| route.plugin == record.entry.name).cloned();
+    let dropped_headers = record.route_faults.dropped_headers();
+    Ok(axum::Json(OwnRoutes { routes: own.collect(), dropped_headers }).into_response())
 }
 
 pub(super) async fn show(admin: Arc<Admin>, call: Call, _: Body) -> Result<Response, Problem> {

@@ -27,6 +27,7 @@ use crate::bus::Bus;
 use crate::config::{Catalogue, HostConfig, Loaded, Outcome, discover};
 use crate::dispatcher::Dispatcher;
 use crate::entries::{self, Entries};
+use crate::gateway::plugin_routes::{self, PluginRoutes};
 use crate::gateway::{self, Gateway};
 use crate::live::{self, Live};
 use crate::logs::{LogSettings, Logs};
@@ -287,6 +288,14 @@ impl Host {
             Arc::clone(&metering),
         );
         let gateway = Arc::new(gateway);
+        let plugin_routes = Arc::new(PluginRoutes {
+            dispatcher: Arc::clone(&dispatcher),
+            registry: Arc::clone(&registry),
+            limits: config.http.clone(),
+            frames: config.limits.clone(),
+            metering: Arc::clone(&metering),
+            logs: logs.clone(),
+        });
         let operator = Arc::new(Admin {
             config: Arc::clone(&config),
             config_values: values,
@@ -327,6 +336,7 @@ impl Host {
         })
         .await?;
         let routes = gateway::routes(Routes::new(guard), &gateway);
+        let routes = plugin_routes::routes(routes, &plugin_routes);
         let routes = accounts::routes(admin::routes(routes, &operator), &Arc::new(accounts));
         let routes = live::routes(api::routes(routes, &applications), &live);
         let reference = Arc::new(Reference::default());

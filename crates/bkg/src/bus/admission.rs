@@ -2,30 +2,11 @@
 //!
 //! Pure. A registration that fails changes nothing, and one that holds was checked whole.
 
-use bkg_protocol::message::{Capability, Register, Route};
+use bkg_protocol::message::{Capability, Register};
 use bkg_protocol::{CapabilityName, ErrorCode, WireError};
 
 use crate::config::{HostConfig, PluginEntry};
-
-/// First path segments below `/api/plugins/<name>` that belong to the host.
-const HOST_SEGMENTS: [&str; 16] = [
-    "status",
-    "capabilities",
-    "logs",
-    "telemetry",
-    "invoke",
-    "info",
-    "install",
-    "uninstall",
-    "update",
-    "repair",
-    "config",
-    "start",
-    "stop",
-    "restart",
-    "routes",
-    "state",
-];
+use crate::registry::{HOST_SEGMENTS, read_routes};
 
 /// Checks what a plugin wants to register against its entry and against itself.
 ///
@@ -54,10 +35,7 @@ pub(super) fn check(
         }
         declared(&register.capabilities, &model.capability, &format!("model `{}`", model.id))?;
     }
-    for route in &register.routes {
-        check_route(route)?;
-        declared(&register.capabilities, &route.capability, &format!("route `{}`", route.path))?;
-    }
+    check_routes(register, entry)?;
     for tool in &register.tools {
         declared(&register.capabilities, &tool.capability, &format!("tool `{}`", tool.name))?;
     }
@@ -83,29 +61,23 @@ fn check_capability(
     Ok(())
 }
 
-fn check_route(route: &Route) -> Result<(), WireError> {
-    let wrong = |what: &str| {
-        Err(WireError::new(
-            ErrorCode::InvalidRequest,
-            format!("the route `{} {}` {what}", route.method, route.path),
-        ))
-    };
-    if !matches!(route.method.as_str(), "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE") {
-        return wrong("has no known method: use GET, HEAD, POST, PUT, PATCH or DELETE");
-    }
-    if !route.path.starts_with('/')
-        || route.path.contains("//")
-        || route.path.contains(['\\', '\0', '?', '#'])
-    {
-        return wrong("is no path: start with `/`, without `//`, `\\`, `?` or `#`");
-    }
-    let mut segments = route.path[1..].split('/');
-    if segments.clone().any(|segment| segment == ".." || segment == ".") {
-        return wrong("must not contain `.` or `..`");
-    }
-    let first = segments.next().unwrap_or_default();
-    if HOST_SEGMENTS.contains(&first) || first == "ui" {
-        return wrong(&format!("starts with `/{first}`, which belongs to the host"));
+/// Whether all routes can be served, and nothing of them is the host's. Below a prefix of its own a
+/// plugin may use the host's words: there they mean nothing else.
+fn check_routes(register: &Register, entry: &PluginEntry) -> Result<(), WireError> {
+    let wrong = |message: String| WireError::new(ErrorCode::InvalidRequest, message).param("routes");
+    let routes = read_routes(&register.routes).map_err(|error| wrong(error.to_string()))?;
+    for route in &routes {
+        let first = route.template.first_text().filter(|first| HOST_SEGMENTS.contains(first));
+        if let Some(first) = first
+            && entry.route_prefix.is_none()
+        {
+            return Err(wrong(format!(
+                "the route `{} {}` starts with `/{first}`, which belongs to the host: choose another word, \
+                 or have the entry grant a `routePrefix`",
+                route.method, route.template
+            )));
+        }
+        declared(&register.capabilities, &route.capability, &format!("route `{}`", route.template))?;
     }
     Ok(())
 }

@@ -193,13 +193,32 @@ impl Search {
             Err(error) => Outcome::Broken { error },
             Ok(entry) => match self.names.get(&entry.name) {
                 Some(by) => Outcome::Shadowed { name: entry.name, by: by.clone() },
-                None => {
-                    self.names.insert(entry.name.clone(), folder.clone());
-                    Outcome::Ready(Box::new(entry))
-                }
+                None => match self.prefix_taken(&folder, &entry) {
+                    Some(error) => Outcome::Broken { error },
+                    None => {
+                        self.names.insert(entry.name.clone(), folder.clone());
+                        Outcome::Ready(Box::new(entry))
+                    }
+                },
             },
         };
         self.found.push(Discovered { folder, root, source, outcome });
+    }
+
+    /// Who came first keeps the paths below its prefix, whole.
+    fn prefix_taken(&self, folder: &Path, entry: &PluginEntry) -> Option<EntryError> {
+        let prefix = entry.route_prefix.as_deref()?;
+        let earlier = self.found.iter().filter_map(|found| match &found.outcome {
+            Outcome::Ready(entry) => Some(&**entry),
+            Outcome::Shadowed { .. } | Outcome::Broken { .. } => None,
+        });
+        let owner = earlier.into_iter().find(|earlier| earlier.claims_prefix(prefix))?;
+        Some(EntryError::PrefixTaken {
+            folder: folder.to_owned(),
+            prefix: prefix.to_owned(),
+            owner: owner.name.clone(),
+            others: owner.route_prefix.clone().unwrap_or_default(),
+        })
     }
 
     fn broken(&mut self, folder: PathBuf, source: Source, error: EntryError) {
@@ -284,6 +303,27 @@ mod tests {
             Outcome::Shadowed { name: "same".parse().unwrap(), by: winner.clone() }
         );
         assert_eq!(catalogue.get("same").unwrap().0.folder, winner);
+    }
+
+    #[test]
+    fn who_comes_first_keeps_the_paths_below_its_prefix() {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, prefix) in [
+            ("a", "/api/goose"),
+            ("b", "/api/goose"),
+            ("c", "/api/goose/more"),
+            ("d", "/api/goose2"),
+            ("e", "/api/deep/er"),
+            ("f", "/api/deep"),
+        ] {
+            plugin(directory.path(), name, &json!({"name": name, "routePrefix": prefix}));
+        }
+        assert_eq!(summary(&[directory.path()]), ["a=a", "b!", "c!", "d=d", "e=e", "f!"]);
+        let Outcome::Broken { error } = &discover([directory.path()]).plugins[2].outcome else {
+            panic!("the prefix is taken")
+        };
+        let reason = "`routePrefix`: `/api/goose/more` overlaps with `/api/goose` of the plugin `a`: change one of them";
+        assert!(error.to_string().ends_with(reason), "{error}");
     }
 
     #[test]

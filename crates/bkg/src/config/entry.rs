@@ -227,6 +227,21 @@ pub enum EntryError {
         /// What is wrong and what is right.
         reason: String,
     },
+    /// Another plugin has the paths that it wants for itself.
+    #[error(
+        "`{}`: `routePrefix`: `{prefix}` overlaps with `{others}` of the plugin `{owner}`: change one of them",
+        folder.display()
+    )]
+    PrefixTaken {
+        /// The plugin's folder.
+        folder: PathBuf,
+        /// What it wants.
+        prefix: String,
+        /// Who has it.
+        owner: PluginName,
+        /// What that one has.
+        others: String,
+    },
 }
 
 impl EntryError {
@@ -244,6 +259,24 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// Variables that identify a launch, which an entry therefore cannot set.
 const LAUNCH_VARIABLES: [&str; 2] = ["BKG_PLUGIN_INSTANCE", "BKG_PLUGIN_TOKEN"];
+
+/// First segments below `/api` that the host keeps for itself.
+const HOST_AREAS: [&str; 14] = [
+    "admin",
+    "approvals",
+    "auth",
+    "conversations",
+    "jobs",
+    "navigation",
+    "pages",
+    "plugins",
+    "settings",
+    "state",
+    "tags",
+    "themes",
+    "tools",
+    "users",
+];
 
 impl PluginEntry {
     /// Reads the entry of the plugin in `folder`; `listed` is its entry in a catalogue and the file
@@ -387,6 +420,14 @@ impl PluginEntry {
     /// Whether the plugin may call this capability of another one.
     pub fn may_call(&self, capability: &CapabilityName) -> bool {
         self.calls.iter().any(|pattern| pattern.matches(capability.as_str()))
+    }
+
+    /// Whether a prefix is this plugin's own, or one of the two lies below the other.
+    pub fn claims_prefix(&self, prefix: &str) -> bool {
+        let is_below = |one: &str, other: &str| {
+            one.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        self.route_prefix.as_deref().is_some_and(|own| is_below(own, prefix) || is_below(prefix, own))
     }
 
     /// Whether two versions may run side by side: a pinned port can be held by one only.
@@ -643,6 +684,10 @@ impl Fields<'_> {
             !segment.is_empty() && segment.bytes().all(plain) && !segment.bytes().all(|byte| byte == b'.')
         };
         match prefix.strip_prefix("/api/") {
+            Some(rest) if HOST_AREAS.contains(&rest.split('/').next().unwrap_or_default()) => {
+                let reason = format!("`{prefix}` belongs to the host: choose another word after `/api/`");
+                Err(self.wrong(&["routePrefix"], reason))
+            }
             Some(rest) if rest.split('/').all(is_segment) => Ok(Some(prefix)),
             _ => self.refuse(&["routePrefix"], "a path such as `/api/goose`", &Value::String(prefix)),
         }

@@ -1,4 +1,5 @@
-//! `/v1`: what OpenAI's clients speak, answered by whichever plugin serves the model.
+//! `/v1`: what OpenAI's clients speak, answered by whichever plugin serves the model; and the routes that
+//! plugins have of their own (`plugin_routes`).
 //!
 //! Bodies pass through unread but for the few members that decide where they go. The invariant: what
 //! a client sees is a correct answer or a correct error; a broken stream never looks complete.
@@ -7,6 +8,7 @@ mod chat;
 mod completions;
 mod embeddings;
 mod models;
+pub mod plugin_routes;
 mod schema;
 mod sse;
 

@@ -18,7 +18,7 @@ use crate::web::{KEEP_ALIVE, KEEP_ALIVE_AFTER, Meter, event_headers};
 
 /// How much is written at once where chunks come faster than the client reads: one write costs more
 /// than the chunk itself.
-const BATCH: usize = 16 << 10;
+pub(super) const BATCH: usize = 16 << 10;
 
 /// What becomes of each chunk on its way to the client.
 pub(super) trait Rewrite: Send + 'static {
@@ -116,7 +116,7 @@ impl<R: Rewrite> Events<R> {
 
 /// One event. JSON may be written over several lines, an event's data may not: white space between
 /// tokens is the only place where JSON has line breaks.
-fn write_event(bytes: &mut BytesMut, data: &str) {
+pub(super) fn write_event(bytes: &mut BytesMut, data: &str) {
     bytes.reserve(data.len() + 8);
     bytes.put_slice(b"data: ");
     if data.bytes().any(|byte| byte == b'\n' || byte == b'\r') {

@@ -17,7 +17,7 @@ use crate::web::{Access, Answer, Endpoint, Parameter, SESSION_COOKIE, Tag, Type}
 /// Where schemas stand in the document.
 const SCHEMAS: &str = "/components/schemas";
 
-/// The document of these routes.
+/// The document of these routes, without those that only stand for others.
 ///
 /// # Panics
 /// If two different types of the routes have one name: a mistake in the daemon's own code, which a
@@ -26,7 +26,8 @@ pub fn document<'a>(endpoints: impl IntoIterator<Item = &'a Endpoint>) -> Value 
     let mut writer = Writer::new();
     let mut paths = Map::new();
     let mut tags = Vec::new();
-    let mut endpoints: Vec<&Endpoint> = endpoints.into_iter().collect();
+    let mut endpoints: Vec<&Endpoint> =
+        endpoints.into_iter().filter(|endpoint| !endpoint.catches_all).collect();
     endpoints.sort_by_key(|endpoint| Tag::ALL.iter().position(|tag| *tag == endpoint.operation.tag));
     for endpoint in endpoints {
         if !tags.contains(&endpoint.operation.tag) {
@@ -126,7 +127,14 @@ impl Writer {
             by_status.entry(code.status()).or_default().push(code);
         }
         for (status, codes) in by_status {
-            let refusal = self.refusal(dialect, &codes);
+            let refusal = match endpoint.page {
+                None => self.refusal(dialect, &codes),
+                Some(_) => {
+                    let mut response = self.error_response(dialect, &codes);
+                    response["content"]["text/html"] = json!({ "schema": { "type": "string" } });
+                    response
+                }
+            };
             match responses.get_mut(&status.to_string()) {
                 // Such as 503 of a host that is not ready: its body is not the one of errors.
                 Some(answer) => self.add_refusal(answer, dialect, &codes),

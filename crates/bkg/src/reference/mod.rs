@@ -4,6 +4,8 @@
 //! that they may not use.
 
 mod document;
+mod page;
+mod shape;
 
 use std::sync::{Arc, OnceLock};
 
@@ -35,7 +37,12 @@ pub fn routes(routes: Routes, reference: &Arc<Reference>) -> Routes {
         .answers::<serde_json::Map<String, Value>>(200, "The document.")
         .with_header("etag", "What stays the same while the document does.")
         .answers_nothing(304, "It is the one that `if-none-match` names.");
-    routes.add(openapi, reference, self::openapi)
+    let docs = Endpoint::get("/docs", Access::AnyCaller)
+        .summary(Tag::Reference, "Read this document")
+        .describe("A page for people. Browsers without a login are shown how to get one.")
+        .answers_with::<String>(200, "text/html", "The page.")
+        .with_page(page::refusal);
+    routes.add(openapi, reference, self::openapi).add(docs, reference, self::docs)
 }
 
 impl Reference {
@@ -78,6 +85,10 @@ async fn openapi(reference: Arc<Reference>, call: Call, _: Body) -> Result<Respo
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
     headers.insert(header::VARY, HeaderValue::from_static("authorization, cookie"));
     Ok(response)
+}
+
+async fn docs(reference: Arc<Reference>, call: Call, _: Body) -> Result<Response, Problem> {
+    Ok(page::page(&reference.document_for(&call.caller)))
 }
 
 fn hex(bytes: &[u8]) -> String {

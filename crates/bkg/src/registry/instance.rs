@@ -12,7 +12,7 @@ use bkg_protocol::{CapabilityName, InstanceId, PluginName};
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
-use super::Mailbox;
+use super::{DeclaredRoute, Mailbox, read_routes};
 use crate::config::PluginEntry;
 
 /// One session of one running process.
@@ -60,6 +60,8 @@ pub struct Registration {
     pub register: Register,
     /// The models it serves; a plugin with `llm.*` and no list serves one under its own name.
     pub models: Vec<Model>,
+    /// Its HTTP routes. Admission has refused whatever cannot be served.
+    pub routes: Arc<[DeclaredRoute]>,
     capabilities: HashMap<CapabilityName, Arc<Terms>>,
 }
 
@@ -121,7 +123,8 @@ impl Registration {
         } else {
             register.models.clone()
         };
-        Self { register, models, capabilities }
+        let routes = read_routes(&register.routes).unwrap_or_default().into();
+        Self { register, models, routes, capabilities }
     }
 
     /// On what terms a capability is answered, if it is.

@@ -10,6 +10,9 @@ mod mailbox;
 mod offer;
 pub mod process_table;
 mod reach;
+mod route_faults;
+mod route_template;
+mod routes;
 mod status;
 mod view;
 
@@ -28,6 +31,11 @@ pub use instance::{Capacity, Instance, OwnFigures, Registration, Slot, Terms};
 pub use launch::{Launch, LaunchEvent, PrivateListener};
 pub use mailbox::{Ask, Failure, Lineage, Mailbox, Order, Part, Reply};
 pub use reach::Reach;
+pub use route_faults::RouteFaults;
+pub use route_template::{
+    DeclaredRoute, HOST_SEGMENTS, Pair, RouteError, RouteFault, Template, read_routes,
+};
+pub use routes::{Found, LiveRoute, Lookup, RouteTable};
 pub use status::{State, Status};
 pub use view::{ModelOwner, PluginRecord, View};
 

@@ -9,7 +9,7 @@ use bkg_protocol::{CapabilityName, PluginName};
 use indexmap::IndexMap;
 use serde_json::Value;
 
-use super::{Capacity, Instance, Registration, State, Status};
+use super::{Capacity, DeclaredRoute, Instance, Registration, RouteFaults, RouteTable, State, Status};
 use crate::config::PluginEntry;
 
 /// The table at one moment.
@@ -21,6 +21,8 @@ pub struct View {
     answering: HashMap<CapabilityName, Vec<Arc<PluginRecord>>>,
     /// Who serves a model id for a capability: the bare ids and the `plugin/id` forms.
     models: HashMap<CapabilityName, IndexMap<String, Arc<ModelOwner>>>,
+    /// Which request is which plugin's; shared with the view before, unless registrations changed.
+    routes: Arc<RouteTable>,
 }
 
 /// One plugin at one moment.
@@ -42,6 +44,8 @@ pub struct PluginRecord {
     pub schema: Option<Arc<Value>>,
     /// What it registered last, for as long as the host runs.
     pub registered: Option<Arc<Registration>>,
+    /// What its answers to HTTP requests asked for in vain.
+    pub route_faults: Arc<RouteFaults>,
     /// Those who wait for a free place.
     pub capacity: Arc<Capacity>,
 }
@@ -65,8 +69,15 @@ impl PluginRecord {
             offered: Vec::new(),
             schema: None,
             registered: None,
+            route_faults: Arc::default(),
             capacity: Arc::default(),
         }
+    }
+
+    /// The HTTP routes of its last registration; they outlive it as `offered` does. `None` if it has not
+    /// registered since the host started.
+    pub fn declared(&self) -> Option<&Arc<[DeclaredRoute]>> {
+        self.registered.as_ref().map(|registration| &registration.routes)
     }
 
     /// The state with what the instances say of themselves: a running plugin all of whose instances
@@ -127,17 +138,41 @@ impl View {
         plugins: IndexMap<PluginName, Arc<PluginRecord>>,
         order: BTreeMap<CapabilityName, Vec<PluginName>>,
     ) -> Self {
+        let routes = Arc::new(RouteTable::new(plugins.values()));
+        Self::indexed(plugins, order, routes)
+    }
+
+    fn indexed(
+        plugins: IndexMap<PluginName, Arc<PluginRecord>>,
+        order: BTreeMap<CapabilityName, Vec<PluginName>>,
+        routes: Arc<RouteTable>,
+    ) -> Self {
         let answering = index_capabilities(&plugins, &order);
         let models = index_models(&plugins, &order);
-        Self { plugins, order, answering, models }
+        Self { plugins, order, answering, models, routes }
     }
 
     /// The view after `edit` of one plugin's record; `None` if the plugin is not known.
     pub(super) fn with(&self, plugin: &PluginName, edit: impl FnOnce(&mut PluginRecord)) -> Option<Self> {
         let mut plugins = self.plugins.clone();
         let record = plugins.get_mut(plugin)?;
+        let before = Arc::clone(record);
         edit(Arc::make_mut(record));
-        Some(Self::new(plugins, self.order.clone()))
+        let same = |one: &Arc<[DeclaredRoute]>, other: &Arc<[DeclaredRoute]>| {
+            Arc::ptr_eq(one, other) || one == other
+        };
+        let keeps_routes = before.entry.route_prefix == record.entry.route_prefix
+            && match (before.declared(), record.declared()) {
+                (None, None) => true,
+                (Some(one), Some(other)) => same(one, other),
+                _ => false,
+            };
+        // A view is made for each change of a status; the table of routes seldom changes with it.
+        let routes = match keeps_routes {
+            true => Arc::clone(&self.routes),
+            false => Arc::new(RouteTable::new(plugins.values())),
+        };
+        Some(Self::indexed(plugins, self.order.clone(), routes))
     }
 
     /// The record of a plugin.
@@ -153,6 +188,11 @@ impl View {
     /// The plugins with a registered instance that answers a capability, in order of preference.
     pub fn answering(&self, capability: &str) -> &[Arc<PluginRecord>] {
         self.answering.get(capability).map_or(&[], Vec::as_slice)
+    }
+
+    /// The HTTP routes of all plugins.
+    pub fn routes(&self) -> &Arc<RouteTable> {
+        &self.routes
     }
 
     /// Who serves a model for a capability.

@@ -28,15 +28,25 @@ const DISCARD_WITHIN: Duration = Duration::from_secs(5);
 
 /// Reads a body as one JSON value, unchanged: see [`super::Call::json`].
 pub(super) async fn read_json(parts: &Parts, body: Body, limits: &HttpLimits) -> Result<RawJson, Problem> {
-    let text = read_text(parts, body, limits.body_bytes).await?;
+    check_content_type(parts)?;
+    json_of(read_bytes(parts, body, limits.body_bytes).await?, limits)
+}
+
+/// A body that is one JSON value, unchanged.
+///
+/// # Errors
+/// `invalid_request` for what is not UTF-8 or not JSON, or nests too deep.
+pub(crate) fn json_of(body: Bytes, limits: &HttpLimits) -> Result<RawJson, Problem> {
+    let text = ByteString::try_from(body).map_err(|_| Problem::invalid("the body is not UTF-8"))?;
     if nests_deeper_than(&text, limits.json_depth) {
         return Err(Problem::invalid(format!("the body nests deeper than {} levels", limits.json_depth)));
     }
     RawJson::parse(text).map_err(|error| Problem::invalid(format!("the body is not JSON: {error}")))
 }
 
-async fn read_text(parts: &Parts, mut body: Body, most: usize) -> Result<ByteString, Problem> {
-    check_content_type(parts)?;
+/// Reads a body as it is: see [`super::Call::bytes`].
+pub(super) async fn read_bytes(parts: &Parts, mut body: Body, most: usize) -> Result<Bytes, Problem> {
+    check_encoding(parts)?;
     let too_large =
         || Problem::new(ErrorCode::PayloadTooLarge, format!("the body is larger than {most} bytes"));
     let announced = parts.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
@@ -64,8 +74,7 @@ async fn read_text(parts: &Parts, mut body: Body, most: usize) -> Result<ByteStr
         }
         gathered.extend_from_slice(&data);
     }
-    let bytes = if gathered.is_empty() { whole } else { gathered.freeze() };
-    ByteString::try_from(bytes).map_err(|_| Problem::invalid("the body is not UTF-8"))
+    Ok(if gathered.is_empty() { whole } else { gathered.freeze() })
 }
 
 /// A body that goes back to the server if it is dropped before its end.
@@ -157,6 +166,18 @@ fn misfit<T: DeserializeOwned>(body: &RawJson) -> Option<Problem> {
 fn without_place(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what).to_owned()
+}
+
+/// A compressed body would be taken for what it is not, and may grow without a bound.
+fn check_encoding(parts: &Parts) -> Result<(), Problem> {
+    let encodings = parts.headers.get_all(header::CONTENT_ENCODING).iter();
+    for encoding in encodings {
+        if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") {
+            let message = "the body is encoded (`content-encoding`): send it as it is";
+            return Err(Problem::new(ErrorCode::UnsupportedMediaType, message));
+        }
+    }
+    Ok(())
 }
 
 fn check_content_type(parts: &Parts) -> Result<(), Problem> {

@@ -105,6 +105,11 @@ impl Meter {
         self.outcome = Outcome { word: "ok", status: 200 };
     }
 
+    /// The whole answer has been handed to the client, with a status that the plugin chose.
+    pub fn succeeded_with(&mut self, status: u16) {
+        self.outcome = Outcome { word: "ok", status };
+    }
+
     /// The outcome is known, good or bad; it comes back.
     pub fn concluded<T>(&mut self, outcome: Result<T, Problem>) -> Result<T, Problem> {
         match &outcome {

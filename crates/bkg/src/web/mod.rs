@@ -8,20 +8,22 @@ mod events;
 mod guard;
 mod meter;
 mod operation;
+mod path;
 mod proxy;
 mod routes;
 mod server;
 mod tls;
 mod upgrade;
 
-pub(crate) use body::members;
+pub(crate) use body::{json_of, members};
 pub use events::{KEEP_ALIVE, KEEP_ALIVE_AFTER, event_headers};
 pub use guard::{Guard, SESSION_COOKIE, cookie, session_cookie};
 pub use meter::{Meter, Metering};
 pub use operation::{
-    Answer, Content, EVENT_STREAM, Endpoint, FROM_PLUGINS, Operation, Parameter, Place, RequestBody, Tag,
+    Answer, Content, EVENT_STREAM, Endpoint, FROM_PLUGINS, Operation, Page, Parameter, Place, RequestBody, Tag,
     Type, Unsummarised, path_names,
 };
+pub(crate) use path::{decoded_pairs, decoded_path};
 pub use proxy::{Scheme, TrustedProxies};
 pub use routes::{Access, Call, Peer, RequestId, Routes};
 pub use server::{Entrance, Listener, Server};

@@ -6,11 +6,13 @@
 
 use std::fmt;
 
+use axum::response::Response;
 use bkg_protocol::ErrorCode;
 use http::{Method, StatusCode};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::routes::Access;
+use crate::error::Problem;
 
 /// Under which heading a route stands in the reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -119,9 +121,16 @@ pub struct Endpoint {
     pub path: &'static str,
     /// Who may use it.
     pub access: Access,
+    /// Whether it stands for routes that are known by other means only: it is not in the reference then.
+    pub catches_all: bool,
     /// What it takes and answers.
     pub operation: Operation,
+    /// What browsers are shown instead of an error body.
+    pub page: Option<Page>,
 }
+
+/// Makes a page of a failure.
+pub type Page = fn(&Problem) -> Response;
 
 /// What a route takes and answers.
 #[derive(Debug, Clone)]
@@ -254,7 +263,7 @@ impl Unsummarised {
             answers: Vec::new(),
             errors: Vec::new(),
         };
-        Endpoint { method, path, access, operation }
+        Endpoint { method, path, access, catches_all: false, operation, page: None }
     }
 }
 
@@ -282,6 +291,17 @@ impl Endpoint {
     /// A route for DELETE.
     pub fn delete(path: &'static str, access: Access) -> Unsummarised {
         Unsummarised { method: Method::DELETE, path, access }
+    }
+
+    /// A route for OPTIONS.
+    pub fn options(path: &'static str, access: Access) -> Unsummarised {
+        Unsummarised { method: Method::OPTIONS, path, access }
+    }
+
+    /// Says that it stands for routes that are known by other means only.
+    pub fn catching_all(mut self) -> Self {
+        self.catches_all = true;
+        self
     }
 
     /// Says what else one should know, in Markdown.
@@ -369,6 +389,12 @@ impl Endpoint {
     pub fn with_header(mut self, name: &'static str, description: &'static str) -> Self {
         let answer = self.operation.answers.last_mut().expect("an answer comes before its headers");
         answer.headers.push((name, description));
+        self
+    }
+
+    /// Says that people come here: whoever takes HTML is told on a page what went wrong.
+    pub fn with_page(mut self, page: Page) -> Self {
+        self.page = Some(page);
         self
     }
 

@@ -13,10 +13,12 @@ use axum::extract::{MatchedPath, Request};
 use axum::response::Response;
 use axum::routing::{MethodFilter, on};
 use bkg_protocol::{ErrorCode, RawJson};
+use bytes::Bytes;
+use http::header;
 use http::request::Parts;
 use tokio::time::{Instant, timeout_at};
 
-use super::body::read_json;
+use super::body::{read_bytes, read_json};
 use super::guard::Guard;
 use super::operation::Endpoint;
 use crate::auth::{AuthError, Caller};
@@ -120,7 +122,14 @@ impl Call {
     /// `unauthorized` for who was revoked meanwhile, `unsupported_media_type` for another content type,
     /// `payload_too_large`, `invalid_request` for what is not JSON or nests too deep, or `timeout`.
     pub async fn json(&self, body: Body, limits: &HttpLimits) -> Result<RawJson, Problem> {
-        let reading = read_json(&self.parts, body, limits);
+        self.in_time(read_json(&self.parts, body, limits), limits).await
+    }
+
+    async fn in_time<T>(
+        &self,
+        reading: impl Future<Output = Result<T, Problem>>,
+        limits: &HttpLimits,
+    ) -> Result<T, Problem> {
         tokio::select! {
             biased;
             () = self.caller.revoked() => Err(AuthError::Invalid.into()),
@@ -128,6 +137,16 @@ impl Call {
                 read.map_err(|_| Problem::new(ErrorCode::Timeout, "the body did not arrive in time"))?
             }
         }
+    }
+
+    /// Reads the body as it is, up to `most` bytes. As with [`Call::json`], who is revoked meanwhile gets
+    /// no further.
+    ///
+    /// # Errors
+    /// `unauthorized` for who was revoked meanwhile, `payload_too_large`, `unsupported_media_type` for a
+    /// body that is compressed, `invalid_request` for one that breaks off, or `timeout`.
+    pub async fn bytes(&self, body: Body, most: usize, limits: &HttpLimits) -> Result<Bytes, Problem> {
+        self.in_time(read_bytes(&self.parts, body, most), limits).await
     }
 
     /// What a `{name}` of the path stood for, decoded.
@@ -161,7 +180,7 @@ impl Call {
 }
 
 /// Percent-decoding (RFC 3986, section 2.1), once.
-fn decode(text: &str) -> Result<String, Problem> {
+pub(super) fn decode(text: &str) -> Result<String, Problem> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {
@@ -170,7 +189,8 @@ fn decode(text: &str) -> Result<String, Problem> {
             bytes.push(*first);
             continue;
         }
-        let hex = tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        let hex = tail.get(..2).filter(|hex| hex.iter().all(u8::is_ascii_hexdigit));
+        let hex = hex.and_then(|hex| std::str::from_utf8(hex).ok());
         let Some(byte) = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) else {
             return Err(Problem::invalid(format!(
                 "`{text}` is not percent-encoded: a `%` needs two hex digits"
@@ -211,6 +231,7 @@ impl Routes {
             panic!("the route {} {} is not described: {lacking}", declared.method, declared.path);
         }
         let (method, path, access) = (declared.method.clone(), declared.path, declared.access);
+        let page = declared.page;
         let filter = MethodFilter::try_from(method).expect("a method that routes can have");
         let guard = Arc::clone(&self.guard);
         let state = Arc::clone(state);
@@ -220,11 +241,15 @@ impl Routes {
                 let received = Instant::now();
                 let dialect = Dialect::of_path(request.uri().path());
                 let (parts, body) = request.into_parts();
+                let page = page.filter(|_| takes_html(&parts));
                 let answer = match guard.admit(access, &parts).await {
                     Ok(caller) => handler(state, Call { caller, parts, received }, body).await,
                     Err(problem) => Err(problem),
                 };
-                answer.unwrap_or_else(|problem| problem.response(dialect))
+                answer.unwrap_or_else(|problem| match page {
+                    Some(page) => page(&problem),
+                    None => problem.response(dialect),
+                })
             }
         };
         self.router = self.router.route(path, on(filter, endpoint));
@@ -252,6 +277,12 @@ impl Routes {
     }
 }
 
+/// Whether a person looks at the answer.
+fn takes_html(parts: &Parts) -> bool {
+    let mut accepted = parts.headers.get_all(header::ACCEPT).iter();
+    accepted.any(|accept| accept.to_str().is_ok_and(|accept| accept.contains("text/html")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -262,6 +293,7 @@ mod tests {
         assert_eq!(decode("%2525").unwrap(), "%25");
         assert!(decode("%2").is_err());
         assert!(decode("%zz").is_err());
+        assert!(decode("%+f").is_err());
         assert!(decode("%ff").is_err());
     }
 }

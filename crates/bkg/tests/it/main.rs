@@ -26,6 +26,7 @@ mod logins;
 mod losses;
 mod openai;
 mod outages;
+mod plugin_routes;
 mod reference;
 mod repository;
 mod routes;

@@ -31,7 +31,7 @@ async fn the_committed_document_is_that_of_the_routes() {
 async fn the_root_key_sees_every_route_but_those_for_logins() {
     let host = TestHost::builder().start().await;
     let shown = host.get("/openapi.json").await.json();
-    for endpoint in host.host().routes() {
+    for endpoint in host.host().routes().iter().filter(|endpoint| !endpoint.catches_all) {
         let path = endpoint.path.replace("{*", "{");
         let operation = &shown["paths"][&path][endpoint.method.as_str().to_ascii_lowercase()];
         let for_logins = endpoint.access == bkg::web::Access::Login;

@@ -18,7 +18,7 @@ async fn without_a_credential_only_public_routes_answer() {
     let table = host.host().routes().to_vec();
     assert!(table.len() > 10, "{table:?}");
     for route in table {
-        let path = route.path.replace("{name}", "some").replace("{*id}", "some");
+        let path = route.path.replace("{name}", "some").replace("{*id}", "some").replace("{*path}", "some");
         let request = Request::builder().method(&route.method).uri(&path).header("host", "localhost");
         let reply = host.send_request(request.body(Full::<Bytes>::default()).unwrap()).await;
         let refused = reply.status == 401;

@@ -410,10 +410,13 @@ async fn another_way_to_write_a_path_reaches_no_handler() {
         sender.credential().map(|key| format!("authorization: Bearer {key}\r\n")).unwrap_or_default()
     };
     let senders = [Sender::Stranger(None), Sender::key(""), Sender::key("admin")];
+    // With a slash at its end, the path of a plugin is that of the plugin's own first route.
+    let others: BTreeSet<String> =
+        host.host().routes().iter().map(|route| path_of(route, PROVIDER)).collect();
     for route in host.host().routes() {
         let path = path_of(route, PROVIDER);
         for sender in &senders {
-            for variant in variants(&path) {
+            for variant in variants(&path).difference(&others) {
                 let target = format!("{} {variant}", route.method);
                 let (status, answer) =
                     send_raw(&host, target.as_bytes(), credential(sender).as_bytes()).await;

@@ -9,10 +9,11 @@ import os
 import pty
 import select
 import signal
+import termios
 import time
 from typing import Self
 
-from harness import BINARIES, Host
+from harness import BINARIES, Host, until
 
 CTRL_C = "\x03"
 CTRL_D = "\x04"
@@ -45,6 +46,11 @@ class Terminal:
     def type(self, text: str) -> None:
         """Presses these keys."""
         os.write(self.file, text.encode())
+
+    def type_hidden(self, text: str) -> None:
+        """Presses these keys as soon as the terminal does not show them any more."""
+        until(lambda: not termios.tcgetattr(self.file)[3] & termios.ECHO, "what is typed is hidden")
+        self.type(text)
 
     def until(self, text: str, *, within: float = 20.0) -> str:
         """Waits until this is on the screen, and answers what stood before it; what follows stays."""

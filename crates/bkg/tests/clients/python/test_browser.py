@@ -428,3 +428,38 @@ def test_under_an_allowed_name_the_origin_tells_whose_page_it_is(
     if page_of == "/unnamed":
         assert exchange.sent["origin"] == "null"
     assert host.http("GET", "/admin/keys").json() == keys
+
+
+def test_the_reference_is_shown_to_who_logs_in(guarded: Host, browser: Browser) -> None:
+    page = browser.profile().page(f"{guarded.url}/docs")
+    assert "has to know who reads" in page.run("document.body.innerText")
+    page.run("""(() => {
+        window.violations = [];
+        document.addEventListener('securitypolicyviolation', event => violations.push(event.blockedURI));
+        const form = document.querySelector('form');
+        form.username.value = 'admin';
+        form.password.value = 'not the password';
+        form.requestSubmit();
+    })()""")
+    alert = "document.querySelector('[role=alert]').textContent"
+    until(lambda: page.run(alert), "the page says why not")
+    assert page.run("violations.length") == 0
+    page.run(f"""(() => {{
+        const form = document.querySelector('form');
+        form.password.value = {json.dumps(ADMIN_PASSWORD)};
+        form.requestSubmit();
+    }})()""")
+    until(
+        lambda: page.run("document.querySelectorAll('main details').length") or None,
+        "the reference is there",
+    )
+    # Its style is in force under the policy, its links lead somewhere, and it fits a small screen.
+    assert page.run("getComputedStyle(document.body).margin") == "0px"
+    links = "[...document.querySelectorAll('a[href^=\"#\"]')]"
+    assert page.run(f"{links}.filter(link => !document.querySelector(link.hash)).length") == 0
+    page.ask(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": 360, "height": 640, "deviceScaleFactor": 1, "mobile": True},
+    )
+    page.run("document.querySelectorAll('details').forEach(shown => { shown.open = true; })")
+    assert page.run("document.documentElement.scrollWidth") <= 360

@@ -9,7 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import ADMIN_PASSWORD, BINARIES, FIXTURES, Host, PluginFolder, apikeys, misbehave, until
+from harness import (
+    ADMIN_PASSWORD,
+    BINARIES,
+    FIXTURES,
+    Host,
+    PluginFolder,
+    apikeys,
+    hostile,
+    misbehave,
+    until,
+)
 from terminal import Terminal
 
 
@@ -249,14 +259,12 @@ def test_the_manual_has_a_page_for_each_command(guarded: Host, tmp_path: Path) -
             assert (checked.returncode, checked.stderr) == (0, ""), file
 
 
-def test_colours_are_for_terminals_unless_they_are_asked_for(guarded: Host) -> None:
-    guarded.invoke("test.flood_logs", {"lines": 3, "stderr": True})
-    logs = ("logs", "misbehave", "--tail", "2000")
-    plain = guarded.command_line(*logs)
-    assert "\x1b" not in plain.stdout
-    coloured = guarded.command_line(*logs, "--color", "always")
-    # A warning or an error has to be there to be coloured.
-    assert "\x1b[33m" in coloured.stdout or "\x1b[31m" in coloured.stdout
+def test_colours_are_for_terminals_unless_they_are_asked_for(start_host: Callable[..., Host]) -> None:
+    host = start_host(hostile("fails"))
+    assert host.command_line("plugin", "start", "fails").returncode == 1
+    logs = ("logs", "fails", "--level", "error")
+    assert "\x1b[" not in host.command_line(*logs).stdout
+    assert "\x1b[31merror\x1b[0m" in host.command_line(*logs, "--color", "always").stdout
     variables: dict[str, str]
     for arguments, variables, has_colours in [
         (["--color", "never"], {}, False),
@@ -265,7 +273,7 @@ def test_colours_are_for_terminals_unless_they_are_asked_for(guarded: Host) -> N
         ([], {"TERM": "dumb"}, False),
         ([], {}, True),
     ]:
-        with Terminal(guarded, *logs, *arguments, **variables) as terminal:
+        with Terminal(host, *logs, *arguments, **variables) as terminal:
             assert terminal.end() == 0
             assert ("\x1b[" in terminal.screen) == has_colours, arguments
 

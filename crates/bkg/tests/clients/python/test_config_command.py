@@ -105,7 +105,7 @@ def test_a_secret_is_read_from_standard_input_and_never_shown(host: Host) -> Non
     assert host.command_line("config", "get", "misbehave", "settings.secret").stdout == "(secret)\n"
     with Terminal(host, "config", "set", "misbehave", "--secret", "settings.secret") as terminal:
         terminal.until("/settings/secret: ")
-        terminal.type("typed-secret\n")
+        terminal.type_hidden("typed-secret\n")
         assert terminal.end() == 0
         assert "typed-secret" not in terminal.screen
     assert settings(host)["secret"] == "typed-secret"

@@ -55,6 +55,18 @@ async def stream(plugin: Plugin, request: Request) -> None:
     await request.answer()
 
 
+@capability("test.chunks")
+async def chunks(plugin: Plugin, request: Request) -> None:
+    for data in request.option("chunks", []):
+        if not await request.chunk(data):
+            await request.answer_cancelled()
+            return
+    if "error" in request.payload:
+        await request.fail(request.payload["error"])
+    else:
+        await request.answer(request.option("data", None))
+
+
 @capability("test.call")
 async def call(plugin: Plugin, request: Request) -> None:
     call_id = str(uuid.uuid4())

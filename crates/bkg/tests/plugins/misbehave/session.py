@@ -24,6 +24,7 @@ STREAMING = {
     "llm.chat",
     "test.big_chunk",
     "test.chunk_after_response",
+    "test.chunks",
     "test.crash",
     "test.fail_in_stream",
     "test.hang",
@@ -179,6 +180,7 @@ class Plugin:
                 for name in names
             ],
             "models": [{"id": name, "capability": "llm.chat", "ownedBy": "tests"} for name in models],
+            "routes": self.settings.get("routes", []),
             **({"meta": {"hotConfig": True}} if self.settings.get("hot") else {}),
             **secret,
             **changes,

@@ -62,7 +62,13 @@ class Provider:
         """Serves until the host closes the session; a lost one is for the host to notice."""
         self.socket = await WebSocket.connect(os.environ["BKG_PLUGIN_BUS_URL"])
         capabilities = ["auth.validate", "otherauth.release", *self.answers]
-        offer = {"plugin": self.name, "version": "1.0.0", "port": "internal", "capabilities": capabilities}
+        offer: Json = {"plugin": self.name, "version": "1.0.0", "port": "internal"}
+        offer["capabilities"] = capabilities
+        offer["routes"] = [
+            {"method": method, "path": path, "capability": "otherauth.count"}
+            for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
+            for path in ("/", "/otherauth")
+        ]
         secret = os.environ.get("BKG_PLUGIN_TOKEN")
         await self.send({"type": "register", "protocol": 1, "token": secret, **offer})
         beating = asyncio.create_task(self.beat())
@@ -133,8 +139,10 @@ class Provider:
     async def answer(self, frame: Json) -> None:
         """Answers one request; what it changed is saved and announced first."""
         request, accounts = frame["requestId"], self.accounts
+        # Through a route of its own it may get anything.
+        payload = frame["payload"] if isinstance(frame["payload"], dict) else {}
         try:
-            data = self.outcome_of(frame["capability"], frame["payload"] or {}, frame.get("caller") or {})
+            data = self.outcome_of(frame["capability"], payload, frame.get("caller") or {})
         except Refusal as refusal:
             await self.fail(request, refusal.error)
         except (KeyError, TypeError, ValueError, OverflowError) as problem:
