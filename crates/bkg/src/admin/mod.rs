@@ -15,13 +15,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bkg_protocol::ErrorCode;
-use bkg_protocol::message::LogLevel;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Catalogue, EffectiveValue, HostConfig};
 use crate::entries::Entries;
-use crate::logs::{LogLine, Logs};
+use crate::logs::Logs;
 use crate::plugin_object::PluginObject;
 use crate::registry::Registry;
 use crate::store::{Audit, Usage};
@@ -105,26 +104,6 @@ pub fn routes(routes: Routes, admin: &Arc<Admin>) -> Routes {
             .answers::<PluginObject>(202, "It is under way.")
             .errors(&[ErrorCode::NotFound, ErrorCode::InsufficientStorage])
     };
-    let log = |path| {
-        Endpoint::get(path, READ)
-            .summary(Tag::Logs, "Read the log of a plugin")
-            .describe(
-                "As JSON a page of lines. With `Accept: text/event-stream` the page comes first and the stream goes \
-                 on from it without a hole: events `line` with a line as `data` and its number as `id`, and events \
-                 `gap` with `{\"lines\": N}` for lines that are missing.",
-            )
-            .path::<String>("name", PLUGIN_NAME)
-            .query::<u64>("tail", "How many of the last lines; 200 unless said.")
-            .query::<u64>("since", "The lines after the one with this number, instead of the last ones.")
-            .query::<LogLevel>("level", "The least level.")
-            .header::<String>(
-                "last-event-id",
-                "The number of the last line that a stream had brought: as `since`. What is no number counts as nothing.",
-            )
-            .answers::<logs::Lines>(200, "The lines, oldest first.")
-            .streams::<LogLine>(200, "The lines, and those that come.")
-            .errors(&[ErrorCode::NotFound])
-    };
     let telemetry = |path| {
         Endpoint::get(path, READ)
             .summary(Tag::Operation, "Read what a plugin's processes cost")
@@ -150,7 +129,7 @@ pub fn routes(routes: Routes, admin: &Arc<Admin>) -> Routes {
     let system = Endpoint::get("/admin/system", READ)
         .summary(Tag::Host, "Show the host itself")
         .answers::<system::System>(200, "Its version, figures and configuration.");
-    config::routes(routes, admin)
+    logs::routes(config::routes(routes, admin), admin)
         .add(live, admin, health::live)
         .add(ready, admin, health::ready)
         .add(ports, admin, plugins::ports)
@@ -160,10 +139,8 @@ pub fn routes(routes: Routes, admin: &Arc<Admin>) -> Routes {
         .add(steer("/admin/plugins/{name}/start", "Start a plugin"), admin, plugins::start)
         .add(steer("/admin/plugins/{name}/stop", "Stop a plugin"), admin, plugins::stop)
         .add(steer("/admin/plugins/{name}/restart", "Restart a plugin"), admin, plugins::restart)
-        .add(log("/admin/plugins/{name}/logs"), admin, logs::read)
         .add(telemetry("/admin/plugins/{name}/telemetry"), admin, telemetry::read)
-        // The same answers below the prefix where applications look for plugins.
-        .add(log("/api/plugins/{name}/logs"), admin, logs::read)
+        // The same answer below the prefix where applications look for plugins.
         .add(telemetry("/api/plugins/{name}/telemetry"), admin, telemetry::read)
         .add(entries, admin, audit::entries)
         .add(requests, admin, audit::requests)

@@ -34,7 +34,7 @@ use crate::logs::{LogSettings, Logs};
 use crate::reference::{self, Reference};
 use crate::registry::{PrivateListener, Registry, State};
 use crate::store::{DataDir, Store, StoreError};
-use crate::supervisor::{Spawner, Supervision, Supervisor, SupervisorError, reap_leftovers};
+use crate::supervisor::{Spawner, Supervision, Supervisor, SupervisorError, log_lost_runs, reap_leftovers};
 use crate::telemetry::Telemetry;
 use crate::web::{Endpoint, Guard, Metering, Routes, Server, TlsError, TrustedProxies};
 
@@ -205,7 +205,7 @@ impl Host {
         let api = listeners::api(&config)?;
         let shared_bus = listeners::bus(config.bus_port)?;
         let ports = (port_of(&api.listeners[0].socket)?, port_of(&shared_bus)?);
-        reap_leftovers(data.ledger()).await?;
+        let lost_runs = reap_leftovers(data.ledger()).await?;
 
         let mut catalogue = discover(config.plugin_directories());
         let known_entries = entries::restore(&mut catalogue, &store).await?;
@@ -219,9 +219,12 @@ impl Host {
                 ring_lines: config.logs.ring_lines,
                 segment_bytes: config.logs.segment_bytes,
                 segments: config.logs.segments,
+                segment_age: config.logs.segment_age,
+                keep: config.logs.keep,
                 lines_per_second: config.logs.lines_per_second,
             },
         )?;
+        log_lost_runs(&logs, &lost_runs);
         let credit = config.limits.stream_credit;
         let dispatcher = Arc::new(Dispatcher::new(Arc::clone(&registry), config.queue.clone(), credit));
 

@@ -130,6 +130,10 @@ pub struct LogKeys {
     pub segment_bytes: usize,
     /// How many log files of each plugin are kept.
     pub segments: usize,
+    /// How long lines go into the same log file.
+    pub segment_age: Duration,
+    /// How long a log file is kept after its last line.
+    pub keep: Duration,
     /// How many lines a second an instance may log before only a sample is kept.
     pub lines_per_second: u32,
 }
@@ -184,6 +188,8 @@ impl Default for LogKeys {
             ring_lines: 2_000,
             segment_bytes: 4 << 20,
             segments: 8,
+            segment_age: Duration::from_secs(24 * 60 * 60),
+            keep: Duration::from_secs(30 * 24 * 60 * 60),
             lines_per_second: 2_000,
         }
     }
@@ -940,6 +946,8 @@ mod tests {
                 ring_lines = 31
                 segment_bytes = 200032
                 segments = 33
+                segment_age_hours = 36
+                keep_days = 37
                 lines_per_second = 34
                 [runtime]
                 threads = 35",
@@ -997,6 +1005,8 @@ mod tests {
                 ring_lines: 31,
                 segment_bytes: 200_032,
                 segments: 33,
+                segment_age: Duration::from_secs(36 * 3_600),
+                keep: Duration::from_secs(37 * 86_400),
                 lines_per_second: 34,
             }
         );

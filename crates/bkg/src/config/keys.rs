@@ -47,6 +47,8 @@ enum Field {
     Count(fn(&mut HostConfig) -> &mut u32),
     /// Whole milliseconds, not below the first value.
     Milliseconds(u32, fn(&mut HostConfig) -> &mut Duration),
+    /// Whole units of so many seconds, at least one.
+    Times(u64, fn(&mut HostConfig) -> &mut Duration),
     Plugin(fn(&mut HostConfig) -> &mut PluginName),
     Owners(fn(&mut HostConfig) -> &mut BTreeMap<Pattern, PluginName>),
     Order(fn(&mut HostConfig) -> &mut BTreeMap<CapabilityName, Vec<PluginName>>),
@@ -56,8 +58,13 @@ enum Field {
 
 use Field::{
     Addresses, Count, Format, Hosts, Level, Milliseconds, Networks, Order, Owners, Path, PathOrEmpty,
-    Paths, Plugin, Port, Size,
+    Paths, Plugin, Port, Size, Times,
 };
+
+/// In seconds.
+const HOUR: u64 = 60 * 60;
+/// The longest that a key in hours or days takes, in units.
+const MOST_TIMES: u64 = 36_500;
 
 /// Every key, in the order of `config/bkg.toml`; the keys of one section stand together.
 pub(super) static KEYS: &[Key] = &[
@@ -129,6 +136,8 @@ pub(super) static KEYS: &[Key] = &[
     key("logs.ring_lines", "How many log lines of each plugin stay in memory.", Size(1, |c| &mut c.logs.ring_lines)),
     key("logs.segment_bytes", "How large one log file of a plugin may become before the next is begun.", Size(128 << 10, |c| &mut c.logs.segment_bytes)),
     key("logs.segments", "How many log files of each plugin are kept; the oldest goes first.", Size(2, |c| &mut c.logs.segments)),
+    key("logs.segment_age_hours", "How long lines go into the same log file before the next is begun.", Times(HOUR, |c| &mut c.logs.segment_age)),
+    key("logs.keep_days", "How long a log file is kept after its last line.", Times(24 * HOUR, |c| &mut c.logs.keep)),
     key("logs.lines_per_second", "How many lines a second an instance may log before only a sample is kept.", Count(|c| &mut c.logs.lines_per_second)),
 
     key("telemetry.interval_ms", "How often the processes of plugins are measured; figures of half an hour are kept.", Milliseconds(100, |c| &mut c.telemetry_interval)),
@@ -202,6 +211,9 @@ impl Key {
             Milliseconds(least, field) => {
                 *field(config) = Duration::from_millis(number(value, least.into(), LONGEST_MILLISECONDS)?);
             }
+            Times(unit, field) => {
+                *field(config) = Duration::from_secs(unit * number(value, 1, MOST_TIMES)?);
+            }
             Plugin(field) => match value.as_str() {
                 Some(name) => *field(config) = name.parse().map_err(error_text)?,
                 None => return refuse("the name of a plugin"),
@@ -263,6 +275,7 @@ impl Key {
             Size(_, field) => Value::from(*field(config) as i64),
             Count(field) => Value::from(i64::from(*field(config))),
             Milliseconds(_, field) => Value::from(field(config).as_millis() as i64),
+            Times(unit, field) => Value::from((field(config).as_secs() / unit) as i64),
             Plugin(field) => Value::from(field(config).as_str()),
             Owners(field) => Value::Table(
                 field(config)
@@ -301,8 +314,8 @@ impl Key {
                 Ok(port) => Ok(Value::from(i64::from(port))),
                 Err(_) => Err(number_wanted(0, u16::MAX.into(), text)),
             },
-            Hosts(_) | Addresses(_) | Networks(_) | Size(..) | Count(_) | Milliseconds(..) | Owners(_)
-            | Order(_) => {
+            Hosts(_) | Addresses(_) | Networks(_) | Size(..) | Count(_) | Milliseconds(..) | Times(..)
+            | Owners(_) | Order(_) => {
                 unreachable!("`{}` has no environment variable", self.name)
             }
         }

@@ -186,6 +186,8 @@ mod tests {
                 ring_lines,
                 segment_bytes: 4 << 20,
                 segments: 8,
+                segment_age: Duration::MAX,
+                keep: Duration::MAX,
                 lines_per_second: 1_000_000,
             };
             let logs = Logs::open(directory.path(), settings).unwrap();

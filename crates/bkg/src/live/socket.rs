@@ -238,8 +238,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let data = DataDir::open(directory.path()).unwrap();
         let store = Store::open(&data).unwrap();
-        let settings =
-            LogSettings { ring_lines: 10, segment_bytes: 1 << 20, segments: 2, lines_per_second: 10 };
+        let settings = LogSettings {
+            ring_lines: 10,
+            segment_bytes: 1 << 20,
+            segments: 2,
+            segment_age: Duration::MAX,
+            keep: Duration::MAX,
+            lines_per_second: 10,
+        };
         let registry = Arc::new(Registry::new([], Default::default()));
         let dispatcher = Dispatcher::new(Arc::clone(&registry), QueueLimits::default(), 16);
         let provider =

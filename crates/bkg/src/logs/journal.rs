@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use super::line::{LogLine, LogStream, NewLine};
 use super::queue::Queue;
 use super::rate::{Rate, Verdict};
-use super::{Counters, segments};
+use super::{Clock, Counters, segments};
 
 /// The ring's second bound, in bytes: lines may be long.
 const RING_BYTES: usize = 4 << 20;
@@ -32,6 +32,7 @@ pub(super) struct Journal {
     plugin: PluginName,
     directory: PathBuf,
     ring_lines: usize,
+    clock: Clock,
     /// The last number when this host opened the log.
     opened_at: u64,
     /// Tells followers that there is something new; the value is the last number.
@@ -51,12 +52,13 @@ struct State {
 
 impl Journal {
     /// Goes on where the files end.
-    pub(super) fn open(plugin: PluginName, directory: PathBuf, ring_lines: usize) -> Self {
+    pub(super) fn open(plugin: PluginName, directory: PathBuf, ring_lines: usize, clock: Clock) -> Self {
         let last_seq = segments::last_seq(&directory);
         Self {
             plugin,
             directory,
             ring_lines: ring_lines.max(1),
+            clock,
             opened_at: last_seq,
             changed: watch::Sender::new(last_seq),
             state: Mutex::new(State {
@@ -152,23 +154,29 @@ impl Journal {
         notes.into_iter().map(|note| self.keep(&mut state, note.clean(self.plugin.clone()))).collect()
     }
 
-    /// The last lines in memory, at most `count`, and the number of the first of them; the next
-    /// number if there are none.
-    pub(super) fn last(&self, count: usize) -> (Vec<Arc<LogLine>>, u64) {
+    /// The lines in memory with numbers above `after` and not above `to`, at most `most` of them from
+    /// the first.
+    pub(super) fn after(&self, after: u64, to: u64, most: usize) -> RingPart {
         let state = self.state();
-        let lines: Vec<_> =
-            state.ring.iter().skip(state.ring.len().saturating_sub(count)).cloned().collect();
-        let first = lines.first().map_or(state.last_seq + 1, |line| line.seq);
-        (lines, first)
+        let (start, end) = (state.position(after + 1), state.position(to.saturating_add(1)));
+        state.part(start, end.min(start.saturating_add(most)).max(start))
     }
 
-    /// The lines in memory with numbers above `seq`, at most `count`, and the number of the oldest
-    /// line in memory; the next number if there is none.
-    pub(super) fn after(&self, seq: u64, count: usize) -> (Vec<Arc<LogLine>>, u64) {
+    /// The lines in memory with numbers below `before`, at most `most` of them from the last.
+    pub(super) fn below(&self, before: u64, most: usize) -> RingPart {
         let state = self.state();
-        let oldest = state.oldest_seq();
-        let skipped = (seq + 1).saturating_sub(oldest) as usize;
-        (state.ring.iter().skip(skipped).take(count).cloned().collect(), oldest)
+        let end = state.position(before);
+        state.part(end.saturating_sub(most), end)
+    }
+
+    /// Whether nothing comes any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.state().is_closed
+    }
+
+    /// Wakes whenever a line comes, and when the log is closed.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
     }
 
     /// No follower gets anything that comes after this.
@@ -181,7 +189,7 @@ impl Journal {
     fn keep(&self, state: &mut State, mut line: LogLine) -> Arc<LogLine> {
         state.last_seq += 1;
         line.seq = state.last_seq;
-        line.time = now();
+        line.time = to_microseconds((self.clock)());
         let line = Arc::new(line);
         state.ring_bytes += line.cost();
         state.ring.push_back(Arc::clone(&line));
@@ -199,7 +207,26 @@ impl Journal {
     }
 }
 
+/// Some lines of the ring, in order.
+pub(super) struct RingPart {
+    pub(super) lines: Vec<Arc<LogLine>>,
+    /// The number of the oldest line in memory; the next number if there is none.
+    pub(super) oldest: u64,
+    /// The number of the newest line.
+    pub(super) last: u64,
+}
+
 impl State {
+    /// Where in the ring the line with this number is, or would be.
+    fn position(&self, seq: u64) -> usize {
+        (seq.saturating_sub(self.oldest_seq()) as usize).min(self.ring.len())
+    }
+
+    fn part(&self, start: usize, end: usize) -> RingPart {
+        let lines = self.ring.range(start..end).cloned().collect();
+        RingPart { lines, oldest: self.oldest_seq(), last: self.last_seq }
+    }
+
     fn oldest_seq(&self) -> u64 {
         self.ring.front().map_or(self.last_seq + 1, |line| line.seq)
     }
@@ -217,9 +244,8 @@ impl State {
 }
 
 /// The time to the microsecond: what is finer only makes lines longer.
-fn now() -> Timestamp {
-    let now = Timestamp::now();
-    now.round(TimestampRound::new().smallest(Unit::Microsecond)).unwrap_or(now)
+fn to_microseconds(time: Timestamp) -> Timestamp {
+    time.round(TimestampRound::new().smallest(Unit::Microsecond)).unwrap_or(time)
 }
 
 /// What a follower of a log gets.
@@ -300,7 +326,12 @@ mod tests {
     fn the_ring_is_bounded_in_lines_and_in_bytes() {
         let directory = tempfile::tempdir().unwrap();
         let (queue, counters) = (Queue::default(), Counters::default());
-        let journal = Arc::new(Journal::open("ping".parse().unwrap(), directory.path().to_owned(), 100));
+        let journal = Arc::new(Journal::open(
+            "ping".parse().unwrap(),
+            directory.path().to_owned(),
+            100,
+            Arc::new(Timestamp::now),
+        ));
         let append = |message: &str| {
             journal.append(NewLine::host(LogLevel::Info, message), &queue, &counters);
         };
@@ -314,14 +345,19 @@ mod tests {
         (0..100).for_each(|_| append(&"x".repeat(60_000)));
         assert!(sizes().0 < 100 && sizes().1 <= RING_BYTES, "{:?}", sizes());
         (0..100).for_each(|_| append("short"));
-        let short = journal.last(1).0[0].cost();
+        let short = journal.below(u64::MAX, 1).lines[0].cost();
         assert_eq!(sizes(), (100, 100 * short), "the sum goes down as lines leave");
     }
 
     #[test]
     fn counts_of_instances_that_are_gone_are_cleared_away() {
         let directory = tempfile::tempdir().unwrap();
-        let journal = Journal::open("ping".parse().unwrap(), directory.path().to_owned(), 100);
+        let journal = Journal::open(
+            "ping".parse().unwrap(),
+            directory.path().to_owned(),
+            100,
+            Arc::new(Timestamp::now),
+        );
         let start = Instant::now();
         for second in 0..200 {
             let line = NewLine::raw(LogStream::Stdout, super::super::SplitLine::of("x"))

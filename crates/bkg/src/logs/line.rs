@@ -63,6 +63,25 @@ pub enum LogStream {
     Host,
 }
 
+impl LogStream {
+    /// The stream that a word names.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Bus, Self::Stdout, Self::Stderr, Self::Host]
+            .into_iter()
+            .find(|stream| stream.as_str() == word)
+    }
+
+    /// The stream as it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Bus => "bus",
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+            Self::Host => "host",
+        }
+    }
+}
+
 /// Serialises shared lines as the lines themselves.
 pub(super) fn as_lines<S: Serializer>(lines: &[Arc<LogLine>], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(lines.iter().map(|line| &**line))

@@ -6,10 +6,15 @@
 //! and what was left out is counted and said. `supervisor` feeds output, `bus` feeds `log` messages,
 //! `admin` reads and follows.
 
+mod filter;
+mod follow;
 mod journal;
 mod line;
+mod merge;
 mod queue;
 mod rate;
+mod reading;
+mod scan;
 mod segments;
 mod splitter;
 mod writer;
@@ -23,13 +28,19 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bkg_protocol::PluginName;
+use jiff::Timestamp;
 use serde::Serialize;
+use tokio::sync::Semaphore;
 
 use journal::Journal;
 use queue::Queue;
 
+pub use filter::{LogFilter, MAX_PATTERN_BYTES, PatternError};
+pub use follow::{Follower, News};
 pub use journal::{Followed, Subscription};
 pub use line::{LogLine, LogStream, MAX_MESSAGE_BYTES, NewLine, printable};
+pub use merge::{Cursor, CursorError, MergedPage, MergedSpan, NextMergedPage};
+pub use reading::{LogPage, LogQuery, LogSpan, MAX_PAGE_LINES, NextPage};
 pub use splitter::{LineSplitter, SplitLine};
 
 /// The bounds of all plugins' logs.
@@ -41,17 +52,35 @@ pub struct LogSettings {
     pub segment_bytes: usize,
     /// How many files of each plugin are kept.
     pub segments: usize,
+    /// How long lines go into the same file.
+    pub segment_age: Duration,
+    /// How long a file is kept after its last line.
+    pub keep: Duration,
     /// How many lines a second an instance may log before only a sample is kept.
     pub lines_per_second: u32,
 }
 
-/// The most lines that one reading gives.
-pub const MAX_PAGE_LINES: usize = 10_000;
+impl Default for LogSettings {
+    fn default() -> Self {
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        Self {
+            ring_lines: 2_000,
+            segment_bytes: 4 << 20,
+            segments: 8,
+            segment_age: DAY,
+            keep: 30 * DAY,
+            lines_per_second: 2_000,
+        }
+    }
+}
 
 /// How long closing waits for the disk.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
-/// How long a reader waits until what was just appended is in the files.
-const FLUSH_WITHIN: Duration = Duration::from_secs(1);
+/// How many readers look into files, or for patterns, at the same time; others wait for their turn.
+const SCANS: usize = 4;
+
+/// Tells the time. Tests have one of their own.
+type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// The logs of all plugins; cloning shares them.
 #[derive(Clone)]
@@ -64,18 +93,6 @@ pub struct Logs {
 pub struct PluginLog {
     shared: Arc<Shared>,
     journal: Arc<Journal>,
-}
-
-/// Some lines of one plugin, oldest first.
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct LogPage {
-    /// The lines.
-    #[serde(serialize_with = "line::as_lines")]
-    pub lines: Vec<Arc<LogLine>>,
-    /// How many lines between the first asked for and the last given are no longer kept, or never
-    /// reached the files.
-    pub missing: u64,
 }
 
 /// What was lost since the host started, for telemetry.
@@ -93,8 +110,10 @@ pub struct LogCounters {
 struct Shared {
     plugins: PathBuf,
     settings: LogSettings,
+    clock: Clock,
     queue: Arc<Queue>,
     counters: Arc<Counters>,
+    scans: Arc<Semaphore>,
     journals: Mutex<HashMap<PluginName, Arc<Journal>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -119,16 +138,28 @@ impl Logs {
     /// # Errors
     /// The system has no thread to give.
     pub fn open(plugins: &Path, settings: LogSettings) -> io::Result<Self> {
+        Self::open_at(plugins, settings, Arc::new(Timestamp::now))
+    }
+
+    fn open_at(plugins: &Path, settings: LogSettings, clock: Clock) -> io::Result<Self> {
         let queue = Arc::new(Queue::default());
         let counters = Arc::new(Counters::default());
-        let writer = writer::Writer::new(Arc::clone(&queue), Arc::clone(&counters), &settings);
+        let writer = writer::Writer::new(
+            Arc::clone(&queue),
+            Arc::clone(&counters),
+            plugins,
+            &settings,
+            Arc::clone(&clock),
+        );
         let thread =
             std::thread::Builder::new().name("log-writer".to_owned()).spawn(move || writer.run())?;
         let shared = Shared {
             plugins: plugins.to_owned(),
             settings,
+            clock,
             queue,
             counters,
+            scans: Arc::new(Semaphore::new(SCANS)),
             journals: Mutex::default(),
             thread: Mutex::new(Some(thread)),
         };
@@ -139,46 +170,6 @@ impl Logs {
     /// file, to go on with its numbers.
     pub fn plugin(&self, plugin: &PluginName) -> PluginLog {
         PluginLog { shared: Arc::clone(&self.shared), journal: self.journal(plugin) }
-    }
-
-    /// The last `count` lines, at most [`MAX_PAGE_LINES`].
-    pub async fn tail(&self, plugin: &PluginName, count: usize) -> LogPage {
-        let count = count.min(MAX_PAGE_LINES);
-        let journal = self.journal(plugin);
-        let (newest, oldest_seq) = journal.last(count);
-        let mut lines = Vec::new();
-        if newest.len() < count && oldest_seq > 1 {
-            let wanted = count - newest.len();
-            let read = move |directory: &Path| segments::tail(directory, wanted, oldest_seq);
-            lines = self.read_files(journal, read).await.lines;
-        }
-        lines.extend(newest);
-        let before_first = lines.first().map_or(0, |line| line.seq - 1);
-        LogPage::new(lines, before_first)
-    }
-
-    /// At most `count` lines, and [`MAX_PAGE_LINES`], with numbers above `seq`. A number that this
-    /// plugin has not reached comes from a host that died before it wrote its last lines: the answer
-    /// then starts with the first line of the present one.
-    pub async fn since(&self, plugin: &PluginName, seq: u64, count: usize) -> LogPage {
-        let count = count.min(MAX_PAGE_LINES);
-        let journal = self.journal(plugin);
-        let after = journal.known(seq);
-        let (newest, oldest_seq) = journal.after(after, count);
-        let mut reading = segments::Reading::default();
-        if after + 1 < oldest_seq {
-            let read = move |directory: &Path| segments::since(directory, after, count, oldest_seq);
-            reading = self.read_files(journal, read).await;
-        }
-        let mut lines = reading.lines;
-        if !reading.is_cut {
-            let room = count - lines.len();
-            lines.extend(newest.into_iter().take(room));
-        }
-        if lines.is_empty() && count > 0 {
-            return LogPage { lines, missing: (oldest_seq - 1).saturating_sub(after) };
-        }
-        LogPage::new(lines, after)
     }
 
     /// The last `backlog` lines and everything that comes after them.
@@ -241,37 +232,14 @@ impl Logs {
             return Arc::clone(journal);
         }
         let directory = self.shared.plugins.join(plugin.as_str()).join("logs");
-        let journal = Arc::new(Journal::open(plugin.clone(), directory, self.shared.settings.ring_lines));
+        let journal = Arc::new(Journal::open(
+            plugin.clone(),
+            directory,
+            self.shared.settings.ring_lines,
+            Arc::clone(&self.shared.clock),
+        ));
         journals.insert(plugin.clone(), Arc::clone(&journal));
         journal
-    }
-
-    async fn read_files(
-        &self,
-        journal: Arc<Journal>,
-        read: impl FnOnce(&Path) -> segments::Reading + Send + 'static,
-    ) -> segments::Reading {
-        let shared = Arc::clone(&self.shared);
-        let reading = tokio::task::spawn_blocking(move || {
-            // What has left the ring may still wait for the disk.
-            shared.queue.flush(FLUSH_WITHIN);
-            let reading = read(journal.directory());
-            shared.counters.disk_errors.fetch_add(reading.errors, Ordering::Relaxed);
-            reading
-        });
-        match reading.await {
-            Ok(reading) => reading,
-            // Only when the runtime is being dropped: nobody waits for the lines.
-            Err(error) if error.is_cancelled() => segments::Reading::default(),
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
-    }
-}
-
-impl LogPage {
-    fn new(lines: Vec<Arc<LogLine>>, before_first: u64) -> Self {
-        let covered = lines.last().map_or(0, |line| line.seq - before_first);
-        Self { missing: covered.saturating_sub(lines.len() as u64), lines }
     }
 }
 
@@ -324,12 +292,7 @@ mod tests {
         }
 
         fn with(change: impl FnOnce(&mut LogSettings)) -> Self {
-            let mut settings = LogSettings {
-                ring_lines: 2_000,
-                segment_bytes: 4 << 20,
-                segments: 8,
-                lines_per_second: 1_000_000,
-            };
+            let mut settings = LogSettings { lines_per_second: 1_000_000, ..LogSettings::default() };
             change(&mut settings);
             let directory = tempfile::tempdir().unwrap();
             let logs = Logs::open(directory.path(), settings.clone()).unwrap();
@@ -387,7 +350,8 @@ mod tests {
         let page = case.logs.tail(&plugin(), 2).await;
         assert_eq!((messages(&page), seqs(&page), page.missing), (vec!["line 4", "line 5"], vec![4, 5], 0));
         assert_eq!(case.logs.tail(&"other".parse().unwrap(), 2).await, LogPage::default());
-        assert_eq!(case.logs.tail(&plugin(), 0).await, LogPage::default());
+        let none = case.logs.tail(&plugin(), 0).await;
+        assert_eq!((seqs(&none), none.reached, none.next), (vec![], 5, None));
     }
 
     #[tokio::test]
@@ -401,7 +365,7 @@ mod tests {
         let page = case.logs.since(&plugin(), 6, 100).await;
         assert_eq!((seqs(&page), page.missing), (vec![7, 8, 9, 10], 0));
         let page = case.logs.since(&plugin(), 10, 100).await;
-        assert_eq!(page, LogPage::default());
+        assert_eq!(page, LogPage { reached: 10, ..LogPage::default() });
     }
 
     #[tokio::test]
@@ -634,9 +598,237 @@ mod tests {
         let case = Case::with(|settings| settings.ring_lines = 1);
         case.log(numbered(1..=4));
         let (page, mut subscription) = case.logs.subscribe(&plugin(), 0).await;
-        assert_eq!(page, LogPage::default());
+        assert_eq!(page, LogPage { reached: 4, ..LogPage::default() });
         case.log(["line 5"]);
         let Some(Followed::Line(line)) = subscription.next().await else { panic!() };
         assert_eq!(line.seq, 5);
+    }
+
+    fn filtered(change: impl FnOnce(&mut LogFilter)) -> Arc<LogFilter> {
+        let mut filter = LogFilter::default();
+        change(&mut filter);
+        Arc::new(filter)
+    }
+
+    fn finds(regex: &str) -> Arc<LogFilter> {
+        Arc::new(LogFilter::default().with_regex(regex).unwrap())
+    }
+
+    async fn read(case: &Case, filter: &Arc<LogFilter>, span: LogSpan, count: usize) -> LogPage {
+        case.logs.read(&plugin(), LogQuery::new(Arc::clone(filter), span, count)).await
+    }
+
+    #[tokio::test]
+    async fn a_filter_counts_before_the_tail_does() {
+        let case = Case::with(|settings| settings.ring_lines = 20);
+        let log = case.logs.plugin(&plugin());
+        for number in 1..=100 {
+            let level = if number % 10 == 0 { LogLevel::Warn } else { LogLevel::Info };
+            log.append(NewLine::host(level, format!("line {number}")));
+        }
+        let warnings = filtered(|filter| filter.level = Some(LogLevel::Warn));
+        let page = read(&case, &warnings, LogSpan::NEWEST, 4).await;
+        assert_eq!((seqs(&page), page.missing, page.reached), (vec![70, 80, 90, 100], 0, 100));
+        assert_eq!(page.next, Some(NextPage::Before(70)));
+        let page = read(&case, &warnings, LogSpan::Before(70), 100).await;
+        assert_eq!((seqs(&page), page.next), ((10..70).step_by(10).collect(), None));
+        let page = read(&case, &finds("5$"), LogSpan::since(50), 3).await;
+        assert_eq!((seqs(&page), page.missing, page.reached), (vec![55, 65, 75], 0, 75));
+        assert_eq!(page.next, Some(NextPage::Since(75)));
+        let page = read(&case, &finds("nowhere"), LogSpan::NEWEST, 3).await;
+        assert_eq!((seqs(&page), page.missing, page.next), (vec![], 0, None));
+        let page = read(&case, &warnings, LogSpan::After { after: 15, to: 40 }, 100).await;
+        assert_eq!((seqs(&page), page.reached, page.next), (vec![20, 30, 40], 40, None));
+    }
+
+    #[tokio::test]
+    async fn pages_in_either_direction_give_every_line_once() {
+        for ring_lines in [1, 7, 2_000] {
+            let case = Case::with(|settings| {
+                settings.ring_lines = ring_lines;
+                settings.segment_bytes = 3_000;
+                settings.segments = 100;
+            });
+            case.log(numbered(1..=150));
+            for (filter, expected) in [
+                (Arc::default(), (1..=150).collect::<Vec<u64>>()),
+                (finds("[37]$"), (1..=150).filter(|seq| matches!(seq % 10, 3 | 7)).collect()),
+            ] {
+                let (mut span, mut found) = (LogSpan::since(0), Vec::new());
+                loop {
+                    let page = read(&case, &filter, span, 11).await;
+                    assert_eq!(page.missing, 0);
+                    found.extend(seqs(&page));
+                    let Some(NextPage::Since(seq)) = page.next else { break };
+                    span = LogSpan::since(seq);
+                }
+                assert_eq!(found, expected);
+                let (mut span, mut found) = (LogSpan::NEWEST, Vec::new());
+                loop {
+                    let page = read(&case, &filter, span, 11).await;
+                    assert_eq!(page.missing, 0);
+                    found.splice(0..0, seqs(&page));
+                    let Some(NextPage::Before(seq)) = page.next else { break };
+                    span = LogSpan::Before(seq);
+                }
+                assert_eq!(found, expected);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_follower_that_falls_behind_the_ring_reads_the_files() {
+        let case = Case::with(|settings| settings.ring_lines = 4);
+        let cursor = [(plugin(), 10)].into_iter().collect();
+        case.log(numbered(1..=20));
+        let mut follower = case.logs.follow([&plugin()], &cursor, finds("[05]$"));
+        for (seq, position) in [(15, 19), (20, 20)] {
+            let Some(News::Line(line)) = follower.next().await else { panic!() };
+            assert_eq!((line.seq, follower.position()), (seq, position), "what is left out is passed");
+        }
+        case.log(numbered(21..=39));
+        let Some(News::Line(line)) = follower.next().await else { panic!() };
+        assert_eq!(line.seq, 25);
+        assert!(case.logs.close());
+        let rest = [follower.next().await, follower.next().await, follower.next().await];
+        assert!(matches!(&rest, [Some(News::Line(line)), Some(News::Line(_)), None] if line.seq == 30));
+    }
+
+    #[tokio::test]
+    async fn a_follower_that_waits_is_woken_by_each_of_its_plugins() {
+        let case = Case::new();
+        let plugins: Vec<PluginName> = ["a", "b", "c"].map(|name| name.parse().unwrap()).into();
+        let mut follower = case.logs.follow(&plugins, &Cursor::default(), finds("told"));
+        for round in 0..3 {
+            for name in &plugins {
+                let waiting = tokio::spawn(async move { (follower.next().await, follower) });
+                tokio::task::yield_now().await;
+                let log = case.logs.plugin(name);
+                log.append(NewLine::host(LogLevel::Info, "left out"));
+                tokio::task::yield_now().await;
+                log.append(NewLine::host(LogLevel::Info, format!("told in {round}")));
+                let told;
+                (told, follower) = waiting.await.unwrap();
+                let Some(News::Line(line)) = told else { panic!() };
+                assert_eq!(
+                    (&line.plugin, line.message.as_str()),
+                    (name, format!("told in {round}").as_str())
+                );
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_follower_is_told_what_is_nowhere_any_more() {
+        let case = Case::with(|settings| {
+            settings.ring_lines = 1;
+            settings.segment_bytes = 500;
+            settings.segments = 2;
+        });
+        case.log(numbered(1..=50));
+        let mut follower = case.logs.follow([&plugin()], &Cursor::default(), Arc::default());
+        let Some(News::Gap { lines, .. }) = follower.next().await else { panic!() };
+        for expected in lines + 1..=50 {
+            let Some(News::Line(line)) = follower.next().await else { panic!() };
+            assert_eq!(line.seq, expected);
+        }
+    }
+
+    /// Three plugins that log in turns, one line a second.
+    fn three_in_turns(count: u64) -> (Case, Vec<PluginName>) {
+        let second = Arc::new(AtomicU64::new(0));
+        let ticks = Arc::clone(&second);
+        let clock = move || Timestamp::from_second(ticks.fetch_add(1, Ordering::Relaxed) as i64).unwrap();
+        let settings = LogSettings { ring_lines: 5, lines_per_second: 1_000_000, ..LogSettings::default() };
+        let directory = tempfile::tempdir().unwrap();
+        let logs = Logs::open_at(directory.path(), settings.clone(), Arc::new(clock)).unwrap();
+        let plugins: Vec<PluginName> = ["a", "b", "c"].map(|name| name.parse().unwrap()).into();
+        for number in 0..count {
+            let log = logs.plugin(&plugins[(number * number % 7 % 3) as usize]);
+            log.append(NewLine::host(LogLevel::Info, number.to_string()));
+        }
+        (Case { directory, settings, logs }, plugins)
+    }
+
+    fn numbers(lines: &[Arc<LogLine>]) -> Vec<u64> {
+        lines.iter().map(|line| line.message.parse().unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn merged_pages_give_every_line_once_and_by_time() {
+        let (case, plugins) = three_in_turns(100);
+        for (filter, expected) in [
+            (Arc::default(), (0..100).collect::<Vec<u64>>()),
+            (finds("[37]$"), (0..100).filter(|number| matches!(number % 10, 3 | 7)).collect()),
+        ] {
+            let read = async |span: &MergedSpan| {
+                case.logs.read_merged(&plugins, Arc::clone(&filter), span, 9).await
+            };
+            let (mut span, mut found) = (MergedSpan::After(Cursor::default()), Vec::new());
+            loop {
+                let page = read(&span).await;
+                found.extend(numbers(&page.lines));
+                let Some(NextMergedPage::Since(cursor)) = page.next else { break };
+                span = MergedSpan::After(cursor.to_string().parse().unwrap());
+            }
+            assert_eq!(found, expected);
+            let (mut span, mut found) = (MergedSpan::Before(Cursor::default()), Vec::new());
+            loop {
+                let page = read(&span).await;
+                found.splice(0..0, numbers(&page.lines));
+                let Some(NextMergedPage::Before(cursor)) = page.next else { break };
+                span = MergedSpan::Before(cursor.to_string().parse().unwrap());
+            }
+            assert_eq!(found, expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_merged_follower_goes_on_from_any_of_its_cursors() {
+        let (case, plugins) = three_in_turns(60);
+        let mut whole = case.logs.follow_tail(&plugins, 40, Arc::default()).await;
+        let mut cursors = vec![whole.cursor()];
+        for expected in 20..60 {
+            let Some(News::Line(line)) = whole.next().await else { panic!() };
+            assert_eq!(line.message, expected.to_string());
+            cursors.push(whole.cursor());
+        }
+        for (told, cursor) in cursors.iter().enumerate() {
+            let mut resumed = case.logs.follow(&plugins, cursor, Arc::default());
+            for expected in 20 + told..60 {
+                let Some(News::Line(line)) = resumed.next().await else { panic!() };
+                assert_eq!(line.message, expected.to_string());
+            }
+            assert!(resumed.ready().await.is_none());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_too_old_goes_while_its_plugin_is_silent_or_gone() {
+        let case = Case::new();
+        case.log(numbered(1..=3));
+        assert!(case.logs.close());
+        let gone = case.directory.path().join("gone/logs");
+        fs::create_dir_all(&gone).unwrap();
+        fs::copy(&case.files()[0], gone.join("00000000000000000001.jsonl")).unwrap();
+        let days = |days: i64| move || Timestamp::now() + jiff::SignedDuration::from_hours(24 * days);
+
+        let logs = Logs::open_at(case.directory.path(), case.settings.clone(), Arc::new(days(29)));
+        let case = Case { logs: logs.unwrap(), ..case };
+        assert!(case.logs.close());
+        assert_eq!(seqs(&case.logs.since(&plugin(), 0, 10).await), [1, 2, 3]);
+
+        let logs = Logs::open_at(case.directory.path(), case.settings.clone(), Arc::new(days(31)));
+        let case = Case { logs: logs.unwrap(), ..case };
+        assert!(case.logs.close());
+        let page = case.logs.since(&plugin(), 0, 10).await;
+        assert_eq!((seqs(&page), page.missing, page.reached), (vec![], 3, 3));
+        let left: u64 =
+            fs::read_dir(gone).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).sum();
+        assert_eq!(left, 0);
+
+        let case = case.restart_after_kill();
+        case.log(["line 4"]);
+        assert_eq!(seqs(&case.logs.tail(&plugin(), 10).await), [4], "numbers go on");
     }
 }

@@ -84,18 +84,16 @@ impl Queue {
         }
     }
 
-    /// Waits for something to do. For the writer alone.
-    pub(super) fn next(&self) -> Batch {
+    /// Waits for something to do, until then at the latest. For the writer alone.
+    pub(super) fn next(&self, latest: Instant) -> Batch {
         let mut state = self.state();
         while state.lines.is_empty() && !state.is_closing && !state.is_urgent {
-            if state.owed.is_empty() {
-                state = self.work.wait(state).expect("no holder of the lock panics");
-            } else {
-                let timed_out;
-                (state, timed_out) = self.wait(state, SETTLE);
-                if timed_out {
-                    break;
-                }
+            let left = latest.saturating_duration_since(Instant::now());
+            let wait = if state.owed.is_empty() { left } else { left.min(SETTLE) };
+            let timed_out;
+            (state, timed_out) = self.wait(state, wait);
+            if timed_out {
+                break;
             }
         }
         let until = Instant::now() + GATHER;
@@ -198,7 +196,16 @@ mod tests {
     use super::*;
 
     fn journal(directory: &tempfile::TempDir) -> Arc<Journal> {
-        Arc::new(Journal::open("ping".parse().unwrap(), directory.path().to_owned(), 10))
+        Arc::new(Journal::open(
+            "ping".parse().unwrap(),
+            directory.path().to_owned(),
+            10,
+            Arc::new(jiff::Timestamp::now),
+        ))
+    }
+
+    fn next(queue: &Queue) -> Batch {
+        queue.next(Instant::now() + Duration::from_secs(60))
     }
 
     #[test]
@@ -208,10 +215,10 @@ mod tests {
         for number in 0..MAX_LINES + 5 {
             journal.append(NewLine::host(LogLevel::Info, number.to_string()), &queue, &counters);
         }
-        let batch = queue.next();
+        let batch = next(&queue);
         assert_eq!((batch.lines.len(), batch.owed.len(), batch.is_last), (MAX_LINES, 1, false));
         assert!(!journal.settle(Instant::now(), 10, &queue, &counters));
-        let batch = queue.next();
+        let batch = next(&queue);
         let messages: Vec<_> = batch.lines.iter().map(|queued| queued.line.message.as_str()).collect();
         assert_eq!(messages, ["5 lines are missing from the log files: the disk did not take them"]);
         assert_eq!(journal.last_seq(), MAX_LINES as u64 + 6, "the ring has them all");
@@ -225,7 +232,7 @@ mod tests {
             journal.append(NewLine::host(LogLevel::Info, number.to_string()), &queue, &counters);
         }
         journal.settle(Instant::now(), 10, &queue, &counters);
-        assert_eq!(queue.next().owed.len(), 1);
+        assert_eq!(next(&queue).owed.len(), 1);
         let notes = journal.settle_last(10);
         assert_eq!(notes[0].message, "6 lines are missing from the log files: the disk did not take them");
     }
@@ -237,7 +244,7 @@ mod tests {
         for _ in 0..200 {
             journal.append(NewLine::host(LogLevel::Info, "x".repeat(60_000)), &queue, &counters);
         }
-        let bytes: usize = queue.next().lines.iter().map(|queued| queued.line.cost()).sum();
+        let bytes: usize = next(&queue).lines.iter().map(|queued| queued.line.cost()).sum();
         assert!((MAX_BYTES / 2..=MAX_BYTES).contains(&bytes), "{bytes}");
     }
 
@@ -248,7 +255,7 @@ mod tests {
         journal.append(NewLine::host(LogLevel::Info, "before"), &queue, &counters);
         queue.begin_close();
         journal.append(NewLine::host(LogLevel::Info, "after"), &queue, &counters);
-        let batch = queue.next();
+        let batch = next(&queue);
         assert_eq!((batch.lines.len(), batch.is_last), (1, true));
     }
 

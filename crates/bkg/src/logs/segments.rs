@@ -1,51 +1,55 @@
 //! The log files of one plugin: JSON lines, in files named by the number of their first line.
 //!
-//! Written by the one writing thread, read by anyone at any time. Best effort by design: nothing is
-//! fsynced, a line that a crash tore in two is skipped, and files are bounded in size and number, the
-//! oldest going first. Reading never fails as a whole: it gives what it finds and counts the errors.
+//! Written and removed by the one writing thread, read by anyone at any time (`scan`). Best effort by
+//! design: nothing is fsynced, and a line that a crash tore in two is skipped. The invariants: files are
+//! bounded in size, number and age, the oldest going first, and the newest number outlives its line.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
 
 use super::line::{LogLine, MAX_MESSAGE_BYTES};
 
 const EXTENSION: &str = ".jsonl";
 /// More than any line that is written: every byte of a message may take two in JSON, and the rest of
 /// a line is far smaller than a message.
-const MAX_LINE_BYTES: usize = 4 * MAX_MESSAGE_BYTES;
-/// The most that one reading gives, in bytes.
-const MAX_READ_BYTES: usize = 8 << 20;
+pub(super) const MAX_LINE_BYTES: usize = 4 * MAX_MESSAGE_BYTES;
+
+/// The bounds of one plugin's files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SegmentLimits {
+    /// How large one file may become, in bytes.
+    pub(super) bytes: usize,
+    /// How long lines go into the same file.
+    pub(super) age: Duration,
+    /// How many files are kept.
+    pub(super) count: usize,
+    /// How long a file is kept after its last line.
+    pub(super) keep: Duration,
+}
 
 /// Appends lines to the files of one plugin.
 pub(super) struct SegmentWriter {
     directory: PathBuf,
-    segment_bytes: usize,
-    segments: usize,
+    limits: SegmentLimits,
     current: Option<Current>,
 }
 
 struct Current {
     file: File,
     bytes: usize,
-}
-
-/// What a reading found.
-#[derive(Debug, Default)]
-pub(super) struct Reading {
-    /// Oldest first.
-    pub(super) lines: Vec<Arc<LogLine>>,
-    /// How many files could not be read.
-    pub(super) errors: u64,
-    /// Whether more lines were asked for than one reading gives.
-    pub(super) is_cut: bool,
+    /// The time of its first line.
+    begun: Timestamp,
 }
 
 impl SegmentWriter {
-    pub(super) fn new(directory: &Path, segment_bytes: usize, segments: usize) -> Self {
-        Self { directory: directory.to_owned(), segment_bytes, segments: segments.max(1), current: None }
+    pub(super) fn new(directory: &Path, limits: SegmentLimits) -> Self {
+        Self { directory: directory.to_owned(), limits, current: None }
     }
 
     /// Writes the lines.
@@ -60,17 +64,17 @@ impl SegmentWriter {
             let mut text = serde_json::to_vec(&**line).expect("a log line has a JSON form");
             text.push(b'\n');
             let is_full = |current: &Current| {
-                current.bytes + pending.len() > 0
-                    && current.bytes + pending.len() + text.len() > self.segment_bytes
+                let bytes = current.bytes + pending.len();
+                bytes > 0 && (bytes + text.len() > self.limits.bytes || self.is_aged(current.begun, line))
             };
             let ready = match &self.current {
+                Some(current) if index == 0 && current.is_deleted() => self.open(line, text.len()),
                 Some(current) if is_full(current) => self.write_out(&mut pending).and_then(|()| {
                     pending_from = index;
-                    self.begin(line.seq)
+                    self.begin(line)
                 }),
-                Some(current) if index == 0 && current.is_deleted() => self.open(line.seq, text.len()),
                 Some(_) => Ok(()),
-                None => self.open(line.seq, text.len()),
+                None => self.open(line, text.len()),
             };
             if let Err(error) = ready {
                 return Err(self.failed(lines.len() - pending_from, error));
@@ -96,34 +100,36 @@ impl SegmentWriter {
     }
 
     /// Goes on with the newest file if a line of this size fits, else begins one.
-    fn open(&mut self, seq: u64, size: usize) -> io::Result<()> {
+    fn open(&mut self, line: &LogLine, size: usize) -> io::Result<()> {
         self.current = None;
         DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
-        let Some(newest) = list(&self.directory)?.pop() else { return self.begin(seq) };
+        let Some(newest) = list(&self.directory)?.pop() else { return self.begin(line) };
         let mut file = OpenOptions::new().read(true).append(true).open(path(&self.directory, newest))?;
         let mut bytes = file.metadata()?.len() as usize;
-        if bytes + size > self.segment_bytes {
-            return self.begin(seq);
+        let begun = if bytes == 0 { line.time } else { begun(&mut file)? };
+        if bytes > 0 && (bytes + size > self.limits.bytes || self.is_aged(begun, line)) {
+            return self.begin(line);
         }
         if !ends_with_line_end(&mut file)? {
             // The torn line becomes a line of its own, which readers skip.
             file.write_all(b"\n")?;
             bytes += 1;
         }
-        self.current = Some(Current { file, bytes });
+        self.current = Some(Current { file, bytes, begun });
         Ok(())
     }
 
-    fn begin(&mut self, seq: u64) -> io::Result<()> {
-        let path = path(&self.directory, seq);
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+    fn begin(&mut self, line: &LogLine) -> io::Result<()> {
+        let file = create(&path(&self.directory, line.seq))?;
         let bytes = file.metadata()?.len() as usize;
-        self.current = Some(Current { file, bytes });
-        let files = list(&self.directory)?;
-        for first in &files[..files.len().saturating_sub(self.segments)] {
-            fs::remove_file(self::path(&self.directory, *first))?;
-        }
-        Ok(())
+        self.current = Some(Current { file, bytes, begun: line.time });
+        remove_surplus(&self.directory, self.limits.count)
+    }
+
+    /// Whether a file that was begun then is too old to take the line. Where the clock was put back,
+    /// it is not.
+    fn is_aged(&self, begun: Timestamp, line: &LogLine) -> bool {
+        line.time.duration_since(begun).unsigned_abs() >= self.limits.age && line.time > begun
     }
 }
 
@@ -162,100 +168,63 @@ fn last_seq_in(file: &Path) -> io::Result<Option<u64>> {
     Ok(None)
 }
 
-/// The last `count` lines with numbers below `before`.
-pub(super) fn tail(directory: &Path, count: usize, before: u64) -> Reading {
-    let mut reading = Reading::default();
-    let mut files = files(directory, &mut reading);
-    files.retain(|first| *first < before);
-    let (mut newest_first, mut size) = (Vec::new(), 0);
-    'files: for first in files.into_iter().rev() {
-        let bytes = match fs::read(path(directory, first)) {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                reading.note(&error);
-                continue;
+/// Removes what is more than the limits allow, also of a plugin that is silent or gone. The number of the
+/// last line stays taken: where the newest file goes too, an empty one with that number takes its place.
+pub(super) fn sweep(directory: &Path, limits: &SegmentLimits, now: Timestamp) -> io::Result<()> {
+    remove_surplus(directory, limits.count)?;
+    for first in list(directory)? {
+        let expired = path(directory, first);
+        let metadata = fs::metadata(&expired)?;
+        let written = Timestamp::try_from(metadata.modified()?).unwrap_or(now);
+        let is_expired = written < now && now.duration_since(written).unsigned_abs() >= limits.keep;
+        if !is_expired {
+            continue;
+        }
+        if list(directory)?.last() != Some(&first) {
+            fs::remove_file(expired)?;
+        } else if metadata.len() > 0 {
+            let last = last_seq(directory);
+            if last == first {
+                OpenOptions::new().write(true).truncate(true).open(expired)?;
+            } else {
+                create(&path(directory, last))?;
+                fs::remove_file(expired)?;
             }
-        };
-        for line in bytes.split(|byte| *byte == b'\n').rev().filter_map(parse) {
-            if line.seq >= before {
-                continue;
-            }
-            if newest_first.len() == count || size > MAX_READ_BYTES {
-                break 'files;
-            }
-            size += line.cost();
-            newest_first.push(Arc::new(line));
         }
     }
-    newest_first.reverse();
-    reading.lines = newest_first;
-    reading
+    Ok(())
 }
 
-/// The first `count` lines with numbers above `after` and below `before`.
-pub(super) fn since(directory: &Path, after: u64, count: usize, before: u64) -> Reading {
-    let mut reading = Reading::default();
-    let files = files(directory, &mut reading);
-    // The last file that starts at or before the line sought; those before it hold older lines only.
-    let start = files.partition_point(|first| *first <= after + 1).saturating_sub(1);
-    let mut size = 0;
-    for first in files[start..].iter().take_while(|first| **first < before) {
-        let file = match File::open(path(directory, *first)) {
-            Ok(file) => file,
-            Err(error) => {
-                reading.note(&error);
-                continue;
-            }
-        };
-        let mut file = BufReader::new(file);
-        let mut bytes = Vec::new();
-        loop {
-            bytes.clear();
-            match file.by_ref().take(MAX_LINE_BYTES as u64).read_until(b'\n', &mut bytes) {
-                Ok(0) => break,
-                Ok(_) => {}
-                Err(error) => {
-                    reading.note(&error);
-                    break;
-                }
-            }
-            let Some(line) = parse(&bytes) else { continue };
-            if line.seq <= after || line.seq >= before {
-                continue;
-            }
-            if reading.lines.len() == count || size > MAX_READ_BYTES {
-                reading.is_cut = true;
-                return reading;
-            }
-            size += line.cost();
-            reading.lines.push(Arc::new(line));
-        }
+fn remove_surplus(directory: &Path, count: usize) -> io::Result<()> {
+    let files = list(directory)?;
+    for first in &files[..files.len().saturating_sub(count.max(1))] {
+        fs::remove_file(path(directory, *first))?;
     }
-    reading
+    Ok(())
 }
 
-impl Reading {
-    fn note(&mut self, error: &io::Error) {
-        // A file may be rotated away between listing and opening.
-        if error.kind() != io::ErrorKind::NotFound {
-            self.errors += 1;
-        }
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+}
+
+/// The time of a file's first line; where that cannot be read, of its last change.
+fn begun(file: &mut File) -> io::Result<Timestamp> {
+    file.seek(SeekFrom::Start(0))?;
+    let mut bytes = Vec::new();
+    BufReader::new(file.take(MAX_LINE_BYTES as u64)).read_until(b'\n', &mut bytes)?;
+    if let Some(line) = parse(&bytes) {
+        return Ok(line.time);
     }
+    Timestamp::try_from(file.metadata()?.modified()?).map_err(io::Error::other)
 }
 
-fn parse(bytes: &[u8]) -> Option<LogLine> {
+/// The line, if the bytes are one.
+pub(super) fn parse(bytes: &[u8]) -> Option<LogLine> {
     serde_json::from_slice(bytes).ok()
 }
 
-fn files(directory: &Path, reading: &mut Reading) -> Vec<u64> {
-    list(directory).unwrap_or_else(|error| {
-        reading.note(&error);
-        Vec::new()
-    })
-}
-
 /// The first numbers of the files, which are their names, in order.
-fn list(directory: &Path) -> io::Result<Vec<u64>> {
+pub(super) fn list(directory: &Path) -> io::Result<Vec<u64>> {
     let mut files = Vec::new();
     for item in fs::read_dir(directory)? {
         let name = item?.file_name();
@@ -269,7 +238,8 @@ fn list(directory: &Path) -> io::Result<Vec<u64>> {
     Ok(files)
 }
 
-fn path(directory: &Path, first: u64) -> PathBuf {
+/// Where the file with this first number is.
+pub(super) fn path(directory: &Path, first: u64) -> PathBuf {
     directory.join(format!("{first:020}{EXTENSION}"))
 }
 
@@ -284,13 +254,26 @@ fn ends_with_line_end(file: &mut File) -> io::Result<bool> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use bkg_protocol::message::LogLevel;
 
-    use super::super::NewLine;
+    use super::super::{LogFilter, NewLine, scan};
     use super::*;
 
-    fn lines(range: std::ops::RangeInclusive<u64>) -> Vec<Arc<LogLine>> {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+    fn limits(bytes: usize, count: usize) -> SegmentLimits {
+        SegmentLimits { bytes, age: DAY, count, keep: 14 * DAY }
+    }
+
+    /// The numbers of all lines that can be read.
+    fn kept(directory: &Path) -> Vec<u64> {
+        let limits = scan::tests::LIMITS;
+        let scanned = scan::forward(directory, 0, u64::MAX, &LogFilter::default(), limits);
+        scanned.lines.iter().map(|line| line.seq).collect()
+    }
+
+    pub(crate) fn lines(range: std::ops::RangeInclusive<u64>) -> Vec<Arc<LogLine>> {
         range
             .map(|seq| {
                 let line =
@@ -300,15 +283,23 @@ mod tests {
             .collect()
     }
 
-    fn seqs(reading: &Reading) -> Vec<u64> {
-        reading.lines.iter().map(|line| line.seq).collect()
+    /// A line of so many days after the beginning of 2026.
+    fn line_of_day(seq: u64, day: u32) -> Arc<LogLine> {
+        let time = Timestamp::from_second(1_767_225_600).unwrap() + DAY * day;
+        Arc::new(LogLine { time, ..(*lines(seq..=seq)[0]).clone() })
+    }
+
+    /// Makes a file one that was written to at the line's time.
+    fn set_written(directory: &Path, first: u64, line: &LogLine) {
+        let file = OpenOptions::new().append(true).open(path(directory, first)).unwrap();
+        file.set_modified(line.time.into()).unwrap();
     }
 
     /// Three files of at most ten lines.
-    fn three_files() -> tempfile::TempDir {
+    pub(crate) fn three_files() -> tempfile::TempDir {
         let directory = tempfile::tempdir().unwrap();
         let size = serde_json::to_vec(&*lines(10..=10)[0]).unwrap().len() + 1;
-        let mut writer = SegmentWriter::new(directory.path(), 10 * size, 3);
+        let mut writer = SegmentWriter::new(directory.path(), limits(10 * size, 3));
         writer.write(&lines(10..=25)).unwrap();
         writer.write(&lines(26..=35)).unwrap();
         directory
@@ -319,25 +310,6 @@ mod tests {
         let directory = three_files();
         assert_eq!(list(directory.path()).unwrap(), [10, 20, 30]);
         assert_eq!(path(Path::new(""), 10).to_str().unwrap(), "00000000000000000010.jsonl");
-    }
-
-    #[test]
-    fn reading_finds_lines_by_number_across_files() {
-        let directory = three_files();
-        let all = |range: std::ops::RangeInclusive<u64>| range.collect::<Vec<_>>();
-        assert_eq!(seqs(&since(directory.path(), 0, 100, 100)), all(10..=35));
-        assert_eq!(seqs(&since(directory.path(), 18, 4, 100)), all(19..=22));
-        assert_eq!(seqs(&since(directory.path(), 19, 4, 100)), all(20..=23));
-        assert_eq!(seqs(&since(directory.path(), 19, 100, 22)), all(20..=21));
-        assert!(since(directory.path(), 35, 100, 100).lines.is_empty());
-        assert_eq!(seqs(&tail(directory.path(), 7, 100)), all(29..=35));
-        assert_eq!(seqs(&tail(directory.path(), 3, 31)), all(28..=30));
-        assert!(tail(directory.path(), 100, 10).lines.is_empty());
-        let nowhere = Path::new("/nowhere/at/all");
-        assert_eq!(
-            (tail(nowhere, 1, 9).errors, since(nowhere, 0, 1, 9).errors, last_seq(nowhere)),
-            (0, 0, 0)
-        );
     }
 
     #[test]
@@ -363,35 +335,81 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_cannot_be_read_are_skipped() {
-        let directory = three_files();
-        let mut file = OpenOptions::new().append(true).open(path(directory.path(), 20)).unwrap();
-        file.write_all(b"{\"seq\":\nnot json\n\xff\n\n").unwrap();
-        file.write_all(&vec![b'x'; 3 * MAX_LINE_BYTES]).unwrap();
-        assert_eq!(since(directory.path(), 0, 100, 100).lines.len(), 26);
-        assert_eq!(tail(directory.path(), 100, 100).lines.len(), 26);
-    }
-
-    #[test]
     fn a_failed_write_says_how_many_lines_it_cost() {
         let directory = tempfile::tempdir().unwrap();
         let place = directory.path().join("logs");
-        let mut writer = SegmentWriter::new(&place, 1 << 20, 3);
+        let mut writer = SegmentWriter::new(&place, limits(1 << 20, 3));
         writer.write(&lines(1..=2)).unwrap();
         fs::remove_dir_all(&place).unwrap();
         fs::write(&place, "in the way").unwrap();
         assert_eq!(writer.write(&lines(3..=7)).unwrap_err().0, 5);
         fs::remove_file(&place).unwrap();
         writer.write(&lines(8..=9)).unwrap();
-        assert_eq!(seqs(&tail(&place, 10, 100)), [8, 9]);
+        assert_eq!(kept(&place), [8, 9]);
     }
 
     #[test]
     fn a_line_larger_than_a_file_gets_a_file_of_its_own() {
         let directory = tempfile::tempdir().unwrap();
-        let mut writer = SegmentWriter::new(directory.path(), 10, 5);
+        let mut writer = SegmentWriter::new(directory.path(), limits(10, 5));
         writer.write(&lines(1..=3)).unwrap();
         assert_eq!(list(directory.path()).unwrap(), [1, 2, 3]);
-        assert_eq!(seqs(&tail(directory.path(), 10, 100)), [1, 2, 3]);
+        assert_eq!(kept(directory.path()), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_file_that_is_a_day_old_takes_no_further_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut writer = SegmentWriter::new(directory.path(), limits(1 << 20, 8));
+        writer.write(&[line_of_day(1, 0), line_of_day(2, 0), line_of_day(3, 1)]).unwrap();
+        writer.write(&[line_of_day(4, 1)]).unwrap();
+        assert_eq!(list(directory.path()).unwrap(), [1, 3]);
+        // The next host finds the age of the file in its first line.
+        let mut writer = SegmentWriter::new(directory.path(), limits(1 << 20, 8));
+        writer.write(&[line_of_day(5, 1)]).unwrap();
+        writer.write(&[line_of_day(6, 2)]).unwrap();
+        let mut writer = SegmentWriter::new(directory.path(), limits(1 << 20, 8));
+        writer.write(&[line_of_day(7, 4)]).unwrap();
+        assert_eq!(list(directory.path()).unwrap(), [1, 3, 6, 7]);
+        // A clock that was put back begins no file for each line.
+        writer.write(&[line_of_day(8, 0), line_of_day(9, 0)]).unwrap();
+        assert_eq!(list(directory.path()).unwrap(), [1, 3, 6, 7]);
+        assert_eq!(kept(directory.path()), (1..=9).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_is_older_than_it_may_be_is_removed_and_its_numbers_stay_taken() {
+        let directory = tempfile::tempdir().unwrap();
+        let limits = limits(1 << 20, 8);
+        let mut writer = SegmentWriter::new(directory.path(), limits);
+        let days = [line_of_day(1, 0), line_of_day(2, 0), line_of_day(3, 1), line_of_day(4, 2)];
+        writer.write(&days).unwrap();
+        for (first, line) in [(1, &days[1]), (3, &days[2]), (4, &days[3])] {
+            set_written(directory.path(), first, line);
+        }
+        let sweep_on = |day| sweep(directory.path(), &limits, line_of_day(0, day).time).unwrap();
+        for (day, files) in [(0, vec![1, 3, 4]), (13, vec![1, 3, 4]), (14, vec![3, 4]), (15, vec![4])] {
+            sweep_on(day);
+            assert_eq!(list(directory.path()).unwrap(), files, "day {day}");
+        }
+        sweep_on(16);
+        assert_eq!((kept(directory.path()), last_seq(directory.path())), (vec![], 4));
+        // The writer goes on, whatever happened to its file meanwhile.
+        writer.write(&[line_of_day(5, 16), line_of_day(6, 16)]).unwrap();
+        assert_eq!((kept(directory.path()), last_seq(directory.path())), (vec![5, 6], 6));
+        for first in list(directory.path()).unwrap() {
+            set_written(directory.path(), first, &days[0]);
+        }
+        sweep_on(30);
+        assert_eq!((kept(directory.path()), last_seq(directory.path())), (vec![], 6));
+        sweep_on(365);
+        assert_eq!(list(directory.path()).unwrap(), [6], "the number is not forgotten");
+    }
+
+    #[test]
+    fn a_bound_that_was_lowered_holds_for_the_files_that_are_there() {
+        let directory = three_files();
+        sweep(directory.path(), &limits(1, 2), Timestamp::now()).unwrap();
+        assert_eq!(list(directory.path()).unwrap(), [20, 30]);
     }
 }

@@ -5,22 +5,28 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bkg_protocol::PluginName;
 
 use super::journal::Journal;
 use super::line::LogLine;
 use super::queue::{Queue, Queued};
-use super::segments::SegmentWriter;
-use super::{Counters, LogSettings};
+use super::segments::{self, SegmentLimits, SegmentWriter};
+use super::{Clock, Counters, LogSettings};
+
+/// How often files that are too old are looked for, also where nobody logs.
+const SWEEP_EVERY: Duration = Duration::from_secs(600);
 
 pub(super) struct Writer {
     queue: Arc<Queue>,
     counters: Arc<Counters>,
+    plugins: PathBuf,
     settings: LogSettings,
+    clock: Clock,
     files: HashMap<PluginName, Files>,
     is_failing: bool,
 }
@@ -32,8 +38,22 @@ struct Files {
 }
 
 impl Writer {
-    pub(super) fn new(queue: Arc<Queue>, counters: Arc<Counters>, settings: &LogSettings) -> Self {
-        Self { queue, counters, settings: settings.clone(), files: HashMap::new(), is_failing: false }
+    pub(super) fn new(
+        queue: Arc<Queue>,
+        counters: Arc<Counters>,
+        plugins: &Path,
+        settings: &LogSettings,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            queue,
+            counters,
+            plugins: plugins.to_owned(),
+            settings: settings.clone(),
+            clock,
+            files: HashMap::new(),
+            is_failing: false,
+        }
     }
 
     /// Writes until the queue is closed.
@@ -41,8 +61,13 @@ impl Writer {
         let queue = Arc::clone(&self.queue);
         // Also if this thread panics: nobody is to wait for it then.
         let _finish = Finish(&queue);
+        let mut sweep_at = Instant::now();
         loop {
-            let batch = queue.next();
+            if sweep_at <= Instant::now() {
+                self.sweep();
+                sweep_at = Instant::now() + SWEEP_EVERY;
+            }
+            let batch = queue.next(sweep_at);
             let lines = batch.lines.len();
             self.write(batch.lines);
             let limit = self.settings.lines_per_second;
@@ -82,12 +107,9 @@ impl Writer {
         if lines.is_empty() {
             return;
         }
+        let limits = self.limits();
         let files = self.files.entry(journal.plugin().clone()).or_insert_with(|| Files {
-            segments: SegmentWriter::new(
-                journal.directory(),
-                self.settings.segment_bytes,
-                self.settings.segments,
-            ),
+            segments: SegmentWriter::new(journal.directory(), limits),
             lost: 0,
         });
         match files.segments.write(lines) {
@@ -103,6 +125,31 @@ impl Writer {
                 self.counters.unwritten.fetch_add(lost, Ordering::Relaxed);
                 self.failed(journal, &error);
             }
+        }
+    }
+
+    /// Removes what is older than it may be, of plugins that are no longer known too.
+    fn sweep(&self) {
+        let (limits, now) = (self.limits(), (self.clock)());
+        for plugin in std::fs::read_dir(&self.plugins).into_iter().flatten().flatten() {
+            let directory = plugin.path().join("logs");
+            match segments::sweep(&directory, &limits, now) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    self.counters.disk_errors.fetch_add(1, Ordering::Relaxed);
+                    tracing::warn!(directory = %directory.display(), %error, "old log files cannot be removed");
+                }
+            }
+        }
+    }
+
+    fn limits(&self) -> SegmentLimits {
+        SegmentLimits {
+            bytes: self.settings.segment_bytes,
+            age: self.settings.segment_age,
+            count: self.settings.segments,
+            keep: self.settings.keep,
         }
     }
 

@@ -16,8 +16,9 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::sync::Arc;
 
-use bkg_protocol::PluginName;
 use bkg_protocol::message::LogLevel;
+use bkg_protocol::{InstanceId, PluginName, RawJson};
+use serde_json::json;
 use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -27,7 +28,7 @@ use crate::config::HostConfig;
 use crate::logs::{Logs, NewLine};
 use crate::registry::process_table::ProcessTableError;
 use crate::registry::{PrivateListener, Registry, State, Status};
-use crate::store::{DataDir, Ledger, StoreError};
+use crate::store::{DataDir, Ledger, LedgerEntry, StoreError};
 
 pub use spawn::{Spawner, SpawnerError};
 
@@ -46,10 +47,11 @@ pub enum SupervisorError {
 }
 
 /// Ends what a killed host left of its launches, and nothing else, before anything new is started.
+/// Answers the launches that are over.
 ///
 /// # Errors
 /// The ledger or the process table cannot be read.
-pub async fn reap_leftovers(ledger: &Ledger) -> Result<(), SupervisorError> {
+pub async fn reap_leftovers(ledger: &Ledger) -> Result<Vec<LedgerEntry>, SupervisorError> {
     let contents = ledger.entries()?;
     for unreadable in &contents.unreadable {
         warn!(file = %unreadable.path.display(), reason = unreadable.reason, "a ledger entry cannot be read");
@@ -64,12 +66,35 @@ pub async fn reap_leftovers(ledger: &Ledger) -> Result<(), SupervisorError> {
         leftovers.iter().any(|reaped| reaped.instance == instance && !reaped.survivors.is_empty())
     };
     // Who could not be killed stays in the ledger: the next host tries again.
-    for entry in contents.entries.iter().filter(|entry| !survived(entry.instance)) {
+    let over: Vec<_> = contents.entries.into_iter().filter(|entry| !survived(entry.instance)).collect();
+    for entry in &over {
         ledger.remove(entry.instance)?;
     }
-    Ok(())
+    Ok(over)
 }
 
+/// Ends in the logs what has ended with an earlier host, which could not say so itself.
+pub fn log_lost_runs(logs: &Logs, over: &[LedgerEntry]) {
+    // Without a process it was never said to have started.
+    for entry in over.iter().filter(|entry| entry.process.is_some()) {
+        let line = NewLine::host(LogLevel::Warn, "ended with the host that started it")
+            .instance(entry.instance)
+            .fields(run_ended(None));
+        logs.plugin(&entry.plugin).append(line);
+    }
+}
+
+/// What marks the line with which a run begins.
+fn run_started(program: &str, pid: u32) -> RawJson {
+    RawJson::of(&json!({ "event": "run-started", "program": program, "pid": pid }))
+}
+
+/// What marks the line with which a run ends; without a cause where nobody saw it.
+fn run_ended(exit: Option<ExitCause>) -> RawJson {
+    RawJson::of(&json!({ "event": "run-ended", "exit": exit }))
+}
+
+use exit::ExitCause;
 use seat::Seat;
 
 /// What the supervisor works with.
@@ -309,9 +334,18 @@ impl Plugin {
         before
     }
 
-    /// Adds a line of the host's own to the plugin's log.
+    /// Adds a line of the host's own to the plugin's log, about no launch.
     fn log(&self, level: LogLevel, message: impl Into<String>) {
-        self.supervision.logs.plugin(&self.name).append(NewLine::host(level, message));
+        self.append(NewLine::host(level, message));
+    }
+
+    /// Adds a line of the host's own about a launch.
+    fn log_run(&self, run: InstanceId, level: LogLevel, message: impl Into<String>) {
+        self.append(NewLine::host(level, message).instance(run));
+    }
+
+    fn append(&self, line: NewLine) {
+        self.supervision.logs.plugin(&self.name).append(line);
     }
 }
 

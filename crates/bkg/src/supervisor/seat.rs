@@ -11,6 +11,7 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bkg_protocol::InstanceId;
 use bkg_protocol::host::Contract;
 use bkg_protocol::message::LogLevel;
 use serde_json::Value;
@@ -20,6 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use super::backoff::Backoff;
@@ -27,9 +29,9 @@ use super::exit::{ExitCause, MemoryWatch};
 use super::prepare::Milestone;
 use super::processes::stop_launch;
 use super::spawn::{LaunchCommand, LaunchLimits, Launched, base_environment};
-use super::{Plugin, Wanted, output};
+use super::{Plugin, Wanted, output, run_ended, run_started};
 use crate::config::RestartPolicy;
-use crate::logs::LogStream;
+use crate::logs::{LogStream, NewLine};
 use crate::registry::process_table::LaunchProcess;
 use crate::registry::{
     Instance as Session, Launch, LaunchEvent, Order, PluginRecord, PrivateListener, State,
@@ -78,6 +80,8 @@ struct Running {
     session: Option<Arc<Session>>,
     /// Why the bus refused its last registration.
     refused: Option<String>,
+    /// Done when everything that it wrote is in the log.
+    output: TaskTracker,
     /// Answers the last line that it wrote on standard error, once nobody can write another.
     last_words: Option<JoinHandle<Option<String>>>,
 }
@@ -125,11 +129,20 @@ struct Spawned {
     process: LaunchProcess,
     child: Child,
     ran_through: Option<PathBuf>,
+    output: TaskTracker,
     last_words: JoinHandle<Option<String>>,
 }
 
-/// What ending a launch took: how many processes were still there, or why some still are.
-type Cleared = Result<usize, String>;
+/// What ending a launch took, or why some processes of it are still there.
+type Cleared = Result<Ended, String>;
+
+/// A launch of which nothing is left.
+struct Ended {
+    /// How many processes were still there.
+    found: usize,
+    /// How its first process ended, unless it cannot be told.
+    exit: Option<ExitCause>,
+}
 
 /// Why there was no launch.
 #[derive(Debug)]
@@ -229,15 +242,19 @@ impl Seat {
         let registered_at = running.registered_at;
         let refused = running.refused.take();
         let last_words = running.last_words.take();
+        let run = running.launch.instance;
         let healthy = registered_at.map_or(Duration::ZERO, |at| at.elapsed());
         match ending {
             Ending::Wanted => match self.stop(running).await {
-                Ok(_) => Rest::STOPPED,
+                Ok(ended) => {
+                    self.say_ended(run, LogLevel::Info, "it was stopped".to_owned(), ended.exit);
+                    Rest::STOPPED
+                }
                 Err(reason) => Rest::Down { state: State::Failed, reason: Some(reason) },
             },
             Ending::Exited(cause) => {
                 let left = match self.clear(running, Duration::ZERO).await {
-                    Ok(found) => found,
+                    Ok(ended) => ended.found,
                     Err(reason) => return Rest::Down { state: State::Failed, reason: Some(reason) },
                 };
                 let entrypoint = self.entrypoint();
@@ -257,22 +274,31 @@ impl Seat {
                          it must stay in the foreground"
                     ),
                 };
-                self.plugin.log(LogLevel::Error, what.clone());
+                self.say_ended(run, LogLevel::Error, what.clone(), Some(cause));
                 let well = registered_at.is_some() && cause.is_success();
                 self.after_exit(well, healthy, what)
             }
             Ending::Replace(reason) => {
-                self.plugin.log(LogLevel::Error, reason.clone());
+                self.plugin.log_run(run, LogLevel::Error, reason.clone());
                 // Ending it can take the whole grace, and from here on it serves nobody.
                 self.say(State::Unresponsive, Some(reason.clone()));
                 let supervision = &self.plugin.supervision;
                 supervision.registry.retire(&self.plugin.name, running.launch.instance);
                 match self.clear(running, supervision.config.supervisor.grace).await {
-                    Ok(_) => self.after_failure(healthy, reason),
+                    Ok(ended) => {
+                        self.say_ended(run, LogLevel::Info, "it was ended".to_owned(), ended.exit);
+                        self.after_failure(healthy, reason)
+                    }
                     Err(reason) => Rest::Down { state: State::Failed, reason: Some(reason) },
                 }
             }
         }
+    }
+
+    /// Marks the end of a run in the log, after the last line of its output.
+    fn say_ended(&self, run: InstanceId, level: LogLevel, what: String, exit: Option<ExitCause>) {
+        let line = NewLine::host(level, what).instance(run).fields(run_ended(exit));
+        self.plugin.append(line);
     }
 
     fn after_exit(&mut self, well: bool, healthy: Duration, what: String) -> Rest {
@@ -371,7 +397,8 @@ impl Seat {
         let limit = plugin.supervision.config.supervisor.prepare_timeout;
         let (launch, _events) = Launch::new(plugin.name.clone(), Arc::clone(&record.entry));
         let environment = self.environment(&launch, record, dirs, cache, None);
-        let Spawned { process, mut child, .. } =
+        let memory = MemoryWatch::start();
+        let Spawned { process, mut child, output, .. } =
             self.spawn_process(&launch, script, Vec::new(), record, environment).await?;
         let serving = self.serving;
         let status = tokio::select! {
@@ -380,6 +407,10 @@ impl Seat {
             _ = self.wanted.wait_for(|wanted| wanted.ends(serving)) => Ok(None),
         };
         self.end_processes(&launch, &process, Duration::ZERO).await.map_err(not_started)?;
+        let exit = exit_of(&mut child, &output, &memory).await;
+        let ended =
+            exit.map_or_else(|| "`prepare.sh` has ended".to_owned(), |exit| format!("`prepare.sh` {exit}"));
+        self.say_ended(launch.instance, LogLevel::Info, ended, exit);
         let failed = match status {
             Ok(None) => return Ok(false),
             Ok(Some(Ok(status))) if status.success() => {
@@ -427,14 +458,14 @@ impl Seat {
         if launched.is_err() {
             let _ = std::fs::remove_file(&runtime_config);
         }
-        let Spawned { process, child, ran_through, last_words } = launched?;
+        let Spawned { process, child, ran_through, output, last_words } = launched?;
         if let Some(interpreter) = ran_through {
             let entrypoint = self.entrypoint();
             let line = format!(
                 "`{entrypoint}` lacks the execute bit and runs through `{}`: use `chmod +x {entrypoint}`",
                 interpreter.display()
             );
-            self.plugin.log(LogLevel::Warn, line);
+            self.plugin.log_run(launch.instance, LogLevel::Warn, line);
         }
         Ok(Running {
             launch,
@@ -449,6 +480,7 @@ impl Seat {
             registered_at: None,
             session: None,
             refused: None,
+            output,
             last_words: Some(last_words),
         })
     }
@@ -465,6 +497,7 @@ impl Seat {
         let supervision = &self.plugin.supervision;
         let ledger = supervision.data.ledger();
         ledger.record(&launch.plugin, launch.instance).map_err(not_started)?;
+        let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let command = LaunchCommand {
             program,
             args,
@@ -484,14 +517,19 @@ impl Seat {
         launch.spawned(process);
         supervision.registry.spawned(&launch.plugin, process);
         let log = supervision.logs.plugin(&launch.plugin);
-        tokio::spawn(output::drain(stdout, LogStream::Stdout, log.clone(), launch.instance));
-        let last_words = tokio::spawn(output::drain(stderr, LogStream::Stderr, log, launch.instance));
+        // Before its output is read, so that a run begins with this line.
+        let started = NewLine::host(LogLevel::Info, format!("`{name}` runs as process {}", process.pid));
+        log.append(started.instance(launch.instance).fields(run_started(&name, process.pid)));
+        let output = TaskTracker::new();
+        output.spawn(output::drain(stdout, LogStream::Stdout, log.clone(), launch.instance));
+        let last_words = output.spawn(output::drain(stderr, LogStream::Stderr, log, launch.instance));
+        output.close();
         let ledgered = LedgeredProcess { pid: process.pid, start_time: process.start_time };
         if let Err(error) = ledger.complete(&launch.plugin, launch.instance, ledgered) {
             // Still covered: its processes carry the instance in their environment.
             warn!(plugin = %launch.plugin, %error, "the ledger could not be completed");
         }
-        Ok(Spawned { process, child, ran_through, last_words })
+        Ok(Spawned { process, child, ran_through, output, last_words })
     }
 
     fn environment(
@@ -659,7 +697,8 @@ impl Seat {
             .registry
             .until(|_| instances.iter().all(|instance| instance.is_over()).then_some(()));
         if timeout_at(deadline, drained).await.is_err() {
-            self.plugin.log(LogLevel::Warn, format!("it did not drain within {} ms", within.as_millis()));
+            let line = format!("it did not drain within {} ms", within.as_millis());
+            self.plugin.log_run(running.launch.instance, LogLevel::Warn, line);
         }
         self.clear(running, supervision.config.supervisor.grace).await
     }
@@ -668,23 +707,27 @@ impl Seat {
     /// goodbyes of a process that is gone, and its callers get their answer at once. Who has no
     /// session when it is asked to leave shall not begin one.
     async fn clear(&self, running: Running, grace: Duration) -> Cleared {
-        let Running { launch, process, mut child, over, runtime_config, session, .. } = running;
+        let Running { launch, process, mut child, over, memory, runtime_config, session, output, .. } =
+            running;
         let over = over.disarm();
         if grace.is_zero() || session.is_none() {
             over.cancel();
         }
         let cleared = self.end_processes(&launch, &process, grace).await;
         over.cancel();
-        if cleared.is_ok() {
-            let _ = child.wait().await;
-        }
+        let exit = if cleared.is_ok() { exit_of(&mut child, &output, &memory).await } else { None };
         let _ = std::fs::remove_file(runtime_config);
-        cleared
+        cleared.map(|found| Ended { found, exit })
     }
 
-    /// Ends the processes of a launch, and tries for as long as it takes. Only a host that stops leaves
-    /// some behind, and in its ledger: the next one looks for them.
-    async fn end_processes(&self, launch: &Launch, process: &LaunchProcess, grace: Duration) -> Cleared {
+    /// Ends the processes of a launch, and answers how many there were. It tries for as long as it takes.
+    /// Only a host that stops leaves some behind, and in its ledger: the next one looks for them.
+    async fn end_processes(
+        &self,
+        launch: &Launch,
+        process: &LaunchProcess,
+        grace: Duration,
+    ) -> Result<usize, String> {
         let mut earlier = None;
         loop {
             let problem = match stop_launch(process, grace).await {
@@ -699,7 +742,7 @@ impl Seat {
                 Err(error) => format!("its processes cannot be listed: {error}"),
             };
             if earlier.as_ref() != Some(&problem) {
-                self.plugin.log(LogLevel::Error, problem.clone());
+                self.plugin.log_run(launch.instance, LogLevel::Error, problem.clone());
                 self.say(State::Draining, Some(problem.clone()));
             }
             if self.stop.run_until_cancelled(sleep(TRY_AGAIN_AFTER)).await.is_none() {
@@ -771,4 +814,12 @@ async fn write_runtime_config(path: &Path, entry: Value) -> Result<(), NotStarte
 /// What a launch said last on standard error, if it said anything.
 async fn heard(last_words: Option<JoinHandle<Option<String>>>) -> Option<String> {
     timeout(LAST_WORDS_WITHIN, last_words?).await.ok()?.ok()?
+}
+
+/// How a process that is gone has ended, once what it wrote is in the log.
+async fn exit_of(child: &mut Child, output: &TaskTracker, memory: &MemoryWatch) -> Option<ExitCause> {
+    let status = child.wait().await;
+    // Longer only where somebody else holds its pipes, who is no process of it.
+    let _ = timeout(LAST_WORDS_WITHIN, output.wait()).await;
+    status.ok().map(|status| ExitCause::of(status, memory))
 }

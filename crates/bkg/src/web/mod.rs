@@ -20,8 +20,8 @@ pub use events::{KEEP_ALIVE, KEEP_ALIVE_AFTER, event_headers};
 pub use guard::{Guard, SESSION_COOKIE, cookie, session_cookie};
 pub use meter::{Meter, Metering};
 pub use operation::{
-    Answer, Content, EVENT_STREAM, Endpoint, FROM_PLUGINS, Operation, Page, Parameter, Place, RequestBody, Tag,
-    Type, Unsummarised, path_names,
+    Answer, Content, EVENT_STREAM, Endpoint, FROM_PLUGINS, Operation, Page, Parameter, Place, RequestBody,
+    Tag, Type, Unsummarised, path_names,
 };
 pub(crate) use path::{decoded_pairs, decoded_path};
 pub use proxy::{Scheme, TrustedProxies};

@@ -169,13 +169,18 @@ impl Call {
 
     /// The value of a query parameter, decoded; the first, if there are several.
     pub fn query(&self, name: &str) -> Result<Option<String>, Problem> {
-        for pair in self.parts.uri.query().unwrap_or_default().split('&') {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            if key == name {
-                return decode(&value.replace('+', " ")).map(Some);
-            }
-        }
-        Ok(None)
+        self.values(name).next().transpose()
+    }
+
+    /// All values of a query parameter that may be repeated, decoded.
+    pub fn query_all(&self, name: &str) -> Result<Vec<String>, Problem> {
+        self.values(name).collect()
+    }
+
+    fn values(&self, name: &str) -> impl Iterator<Item = Result<String, Problem>> {
+        let pairs = self.parts.uri.query().unwrap_or_default().split('&');
+        let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        pairs.filter(move |(key, _)| *key == name).map(|(_, value)| decode(&value.replace('+', " ")))
     }
 }
 

@@ -313,8 +313,14 @@ impl TestHost {
     }
 
     /// Stops the daemon and starts it again on the same directories.
-    pub async fn restart(mut self) -> Self {
+    pub async fn restart(self) -> Self {
+        self.restart_after(|| ()).await
+    }
+
+    /// The same, with something that happens in between.
+    pub async fn restart_after(mut self, between: impl FnOnce()) -> Self {
         self.leave().await;
+        between();
         let config = fs::read_to_string(self.directory.path().join("bkg.toml")).unwrap();
         Builder { directory: self.directory, config }.start().await
     }

@@ -23,6 +23,7 @@ mod listen;
 mod live;
 mod load;
 mod logins;
+mod logs;
 mod losses;
 mod openai;
 mod outages;
