@@ -73,7 +73,7 @@ macro_rules! error_body {
         #[doc = $of_body]
         #[derive(JsonSchema)]
         #[allow(dead_code, reason = "a type for the reference alone")]
-        struct $body {
+        pub(crate) struct $body {
             error: $object,
         }
 

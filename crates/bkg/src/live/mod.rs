@@ -19,7 +19,6 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::response::Response;
-use bkg_protocol::ErrorCode;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -82,8 +81,7 @@ pub fn routes(routes: Routes, live: &Arc<Live>) -> Routes {
                 "A WebSocket with the subprotocol `bkg.v1`: how things are, and from then on what changes. A page \
                  that cannot set headers names `bkg.ticket.TICKET` as a further subprotocol.",
             )
-            .answers_nothing(101, "The socket is open.")
-            .errors(&[ErrorCode::InvalidRequest])
+            .upgrades("The socket is open.")
     };
     let ticket = Endpoint::post("/auth/ticket", Access::AnyCaller)
         .summary(Tag::Live, "Get a ticket for the live socket")

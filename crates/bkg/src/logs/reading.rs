@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bkg_protocol::PluginName;
 use serde::Serialize;
@@ -24,7 +24,7 @@ pub const MAX_PAGE_LINES: usize = 10_000;
 pub(super) const MAX_PAGE_BYTES: usize = 8 << 20;
 /// How much of the files is read for one page, in bytes: all of them, unless they were made larger.
 pub(super) const MAX_SCAN_BYTES: u64 = 32 << 20;
-/// How long the files are read for one page: an expression can be slow.
+/// How long lines are looked at for one page: an expression can be slow.
 const MAX_SCAN_TIME: Duration = Duration::from_secs(2);
 /// How long a reader waits until what was just appended is in the files.
 const FLUSH_WITHIN: Duration = Duration::from_secs(1);
@@ -179,8 +179,8 @@ impl Files<'_> {
 }
 
 /// What a page holds so far.
-#[derive(Default)]
 struct Found {
+    until: Instant,
     lines: Vec<Arc<LogLine>>,
     size: usize,
     /// How many lines were looked at.
@@ -188,6 +188,10 @@ struct Found {
 }
 
 impl Found {
+    fn new() -> Self {
+        Self { until: Instant::now() + MAX_SCAN_TIME, lines: Vec::new(), size: 0, seen: 0 }
+    }
+
     fn look(&mut self, line: &Arc<LogLine>, filter: &LogFilter) {
         self.seen += 1;
         if filter.takes(line) {
@@ -196,8 +200,10 @@ impl Found {
         }
     }
 
-    fn is_full(&self, query: &LogQuery) -> bool {
-        self.lines.len() >= query.count || self.size > query.bytes
+    /// Whether the page is to end here. Time ends it only after a first line, so that pages get on.
+    fn is_done(&self, query: &LogQuery) -> bool {
+        let is_late = self.seen > 0 && Instant::now() > self.until;
+        self.lines.len() >= query.count || self.size > query.bytes || is_late
     }
 
     fn add(&mut self, scanned: Scanned) {
@@ -224,7 +230,7 @@ impl LogQuery {
         part: &RingPart,
         files: Option<Files<'_>>,
     ) -> Option<LogPage> {
-        let mut found = Found::default();
+        let mut found = Found::new();
         let end = to.min(part.last).max(after);
         let mut reached = end;
         let below = part.oldest.min(end + 1);
@@ -238,7 +244,7 @@ impl LogQuery {
         }
         if reached == end {
             for line in &part.lines {
-                if found.is_full(self) {
+                if found.is_done(self) {
                     reached = line.seq - 1;
                     break;
                 }
@@ -257,14 +263,14 @@ impl LogQuery {
     }
 
     fn page_before(&self, before: u64, part: &RingPart, files: Option<Files<'_>>) -> Option<LogPage> {
-        let mut found = Found::default();
+        let mut found = Found::new();
         let reached = part.last.min(before - 1);
         if self.count == 0 {
             return Some(LogPage { reached, ..LogPage::default() });
         }
         let mut lowest = reached + 1;
         for line in part.lines.iter().rev() {
-            if found.is_full(self) {
+            if found.is_done(self) {
                 break;
             }
             found.look(line, &self.filter);
@@ -272,7 +278,7 @@ impl LogQuery {
         }
         found.lines.reverse();
         let mut has_more = lowest > 1;
-        if has_more && lowest <= part.oldest && !found.is_full(self) {
+        if has_more && lowest <= part.oldest && !found.is_done(self) {
             let limits = self.limits(&found);
             let mut scanned = files?.scan(|path| scan::backward(path, lowest, &self.filter, limits));
             has_more = scanned.is_cut;

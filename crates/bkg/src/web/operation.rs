@@ -12,7 +12,7 @@ use http::{Method, StatusCode};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::routes::Access;
-use crate::error::Problem;
+use crate::error::{ErrorBody, Problem};
 
 /// Under which heading a route stands in the reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -382,6 +382,14 @@ impl Endpoint {
         self
     }
 
+    /// Says that it makes a WebSocket of the connection, and refuses a request that does not ask for one.
+    pub fn upgrades(mut self, description: &'static str) -> Self {
+        self = self.answers_nothing(StatusCode::SWITCHING_PROTOCOLS.as_u16(), description);
+        let refused = StatusCode::UPGRADE_REQUIRED.as_u16();
+        self.answers::<ErrorBody>(refused, "The request does not ask for a WebSocket.")
+            .errors(&[ErrorCode::InvalidRequest])
+    }
+
     /// Says that a header comes with the answer that was declared last.
     ///
     /// # Panics
@@ -443,7 +451,7 @@ impl Endpoint {
         }
         for answer in &operation.answers {
             let status = StatusCode::from_u16(answer.status).map_err(|error| error.to_string())?;
-            if status.is_client_error() {
+            if status.is_client_error() && status != StatusCode::UPGRADE_REQUIRED {
                 return Err(format!("{status} is an error: say it with `errors`"));
             }
         }

@@ -10,14 +10,14 @@ use serde_json::Value;
 use crate::host::TestHost;
 
 /// Set, it makes the test write the document instead of comparing it.
-const WRITE: &str = "BKG_WRITE_SCHEMAS";
+const BLESS: &str = "BKG_BLESS";
 
 #[tokio::test]
 async fn the_committed_document_is_that_of_the_routes() {
     let host = TestHost::builder().start().await;
     let made = serde_json::to_string_pretty(&document(host.host().routes())).unwrap() + "\n";
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/openapi.json");
-    if std::env::var_os(WRITE).is_some() {
+    if std::env::var_os(BLESS).is_some() {
         std::fs::write(&path, &made).unwrap();
     }
     let committed = std::fs::read_to_string(&path).unwrap_or_default();

@@ -1,0 +1,5620 @@
+// Written by `scripts/generate` from `crates/bkg/schemas`: change the routes or messages instead.
+
+export interface paths {
+    "/v1/chat/completions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Have a chat completed
+         * @description Needs the scope `llm.chat`.
+         */
+        post: operations["postV1ChatCompletions"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/completions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Have a text completed
+         * @description The older form: a chat with one user message.
+         *
+         *     Needs the scope `llm.chat`.
+         */
+        post: operations["postV1Completions"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/embeddings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Have texts embedded
+         * @description Needs the scope `llm.embed`.
+         */
+        post: operations["postV1Embeddings"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/models": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List models
+         * @description Needs any credential.
+         */
+        get: operations["getV1Models"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/models/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show a model
+         * @description Needs any credential.
+         */
+        get: operations["getV1ModelsId"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/plugins": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List plugins that the caller may use
+         * @description With `plugin:read` all of them; `allowed` says what may be used.
+         *
+         *     Needs any credential.
+         */
+        get: operations["getApiPlugins"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/plugins/telemetry": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read what all plugins cost now
+         * @description Needs the scope `plugin:read`.
+         */
+        get: operations["getApiPluginsTelemetry"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/plugins/execute": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Run a plugin without naming a capability
+         * @description Asks for `NAME.execute` if the plugin has it, else for its only capability, and needs that scope. A text travels as `{"input": …}`, an object as it is.
+         *
+         *     Needs the scope of the capability that the request names.
+         */
+        post: operations["postApiPluginsExecute"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/plugins/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show a plugin as the caller may use it
+         * @description Needs any credential.
+         */
+        get: operations["getApiPluginsName"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/plugins/{name}/status": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show how a plugin stands
+         * @description Needs any credential.
+         */
+        get: operations["getApiPluginsNameStatus"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/plugins/{name}/capabilities": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List what a plugin offers to the caller
+         * @description Needs any credential.
+         */
+        get: operations["getApiPluginsNameCapabilities"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/plugins/{name}/invoke": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Ask a plugin for a capability
+         * @description Needs the scope of the capability: its name, unless the plugin's entry says another.
+         *
+         *     Needs the scope of the capability that the request names.
+         */
+        post: operations["postApiPluginsNameInvoke"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/plugins": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List plugins
+         * @description With the folders that cannot be used, and why.
+         *
+         *     Needs the scope `plugin:read`.
+         */
+        get: operations["getAdminPlugins"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/plugins/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show a plugin
+         * @description Needs the scope `plugin:read`.
+         */
+        get: operations["getAdminPluginsName"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/plugins/{name}/start": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Start a plugin
+         * @description Needs the scope `plugin:manage`.
+         */
+        post: operations["postAdminPluginsNameStart"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/plugins/{name}/stop": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Stop a plugin
+         * @description Needs the scope `plugin:manage`.
+         */
+        post: operations["postAdminPluginsNameStop"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/plugins/{name}/restart": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Restart a plugin
+         * @description Needs the scope `plugin:manage`.
+         */
+        post: operations["postAdminPluginsNameRestart"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/plugins/{name}/telemetry": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read what a plugin's processes cost
+         * @description Needs the scope `plugin:read`.
+         */
+        get: operations["getAdminPluginsNameTelemetry"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/plugins/{name}/telemetry": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read what a plugin's processes cost
+         * @description Needs the scope `plugin:read`.
+         */
+        get: operations["getApiPluginsNameTelemetry"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/plugins/{name}/config": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read the entry of a plugin
+         * @description Needs the scope `plugin:read`.
+         */
+        get: operations["getAdminPluginsNameConfig"];
+        /**
+         * Replace the entry of a plugin
+         * @description Settings and how the plugin is run take `plugin:manage`, what it may do takes `admin`, and what is executed (`entrypoint`, `args`, `env`, `prepare`) besides a login of the last five minutes.
+         *
+         *     Needs the scope `plugin:manage`.
+         */
+        put: operations["putAdminPluginsNameConfig"];
+        /**
+         * Change the entry of a plugin
+         * @description The body is a JSON Merge Patch (RFC 7396) of the effective entry: `null` takes a member away.
+         *
+         *     Needs the scope `plugin:manage`.
+         */
+        post: operations["postAdminPluginsNameConfig"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/plugins/{name}/config/reset": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Have places of the entry be what the plugin's files say
+         * @description Needs the scope `plugin:manage`.
+         */
+        post: operations["postAdminPluginsNameConfigReset"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/plugins/{name}/config/return": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Have an earlier revision hold again
+         * @description Needs the scope `plugin:manage`.
+         */
+        post: operations["postAdminPluginsNameConfigReturn"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/plugins/{name}/config/diff": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Compare two revisions
+         * @description Needs the scope `plugin:read`.
+         */
+        get: operations["getAdminPluginsNameConfigDiff"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/plugins/{name}/config/revisions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the revisions of an entry
+         * @description Needs the scope `plugin:read`.
+         */
+        get: operations["getAdminPluginsNameConfigRevisions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/plugins/{name}/config/revisions/{revision}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show a revision
+         * @description Needs the scope `plugin:read`.
+         */
+        get: operations["getAdminPluginsNameConfigRevisionsRevision"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/mirror": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Look at the mirror of entries
+         * @description `plugins.json` in the data directory shows the entries in effect. What somebody wrote into it by hand takes effect when it is imported.
+         *
+         *     Needs the scope `plugin:read`.
+         */
+        get: operations["getAdminMirror"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/mirror/import": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Import what was written into the mirror by hand
+         * @description Needs the scope `plugin:manage`.
+         */
+        post: operations["postAdminMirrorImport"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/mirror/discard": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Move what was written into the mirror by hand aside
+         * @description Needs the scope `plugin:manage`.
+         */
+        post: operations["postAdminMirrorDiscard"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/plugins/{name}/logs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read the log of a plugin
+         * @description As JSON a page of lines. With `Accept: text/event-stream` the page comes first and the stream goes on from it without a hole: events `line` with a line as `data` and its number as `id`, and events `gap` with `{"lines": N}` for lines that are missing.
+         *
+         *     Needs the scope `plugin:read`.
+         */
+        get: operations["getAdminPluginsNameLogs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/plugins/{name}/logs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read the log of a plugin
+         * @description As JSON a page of lines. With `Accept: text/event-stream` the page comes first and the stream goes on from it without a hole: events `line` with a line as `data` and its number as `id`, and events `gap` with `{"lines": N}` for lines that are missing.
+         *
+         *     Needs the scope `plugin:read`.
+         */
+        get: operations["getApiPluginsNameLogs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/ws": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Open the live socket
+         * @description A WebSocket with the subprotocol `bkg.v1`: how things are, and from then on what changes. A page that cannot set headers names `bkg.ticket.TICKET` as a further subprotocol.
+         *
+         *     Needs any credential, or a one-time ticket in its place.
+         */
+        get: operations["getWs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/ws/plugins": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Open the live socket
+         * @description A WebSocket with the subprotocol `bkg.v1`: how things are, and from then on what changes. A page that cannot set headers names `bkg.ticket.TICKET` as a further subprotocol.
+         *
+         *     Needs any credential, or a one-time ticket in its place.
+         */
+        get: operations["getWsPlugins"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/auth/ticket": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Get a ticket for the live socket
+         * @description Needs any credential.
+         */
+        post: operations["postAuthTicket"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/auth/login": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Log in
+         * @description Browsers get the tokens as cookies; programs take them from the answer.
+         *
+         *     Needs no credential.
+         */
+        post: operations["postAuthLogin"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/auth/refresh": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Get new tokens for old ones
+         * @description The old tokens are dead. A refresh token that was used before ends its login.
+         *
+         *     Needs no credential.
+         */
+        post: operations["postAuthRefresh"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/auth/logout": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Log out
+         * @description Needs a login: keys open nothing here.
+         */
+        post: operations["postAuthLogout"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/auth/me": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show who the caller is
+         * @description Needs any credential.
+         */
+        get: operations["getAuthMe"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /**
+         * Change one's own name
+         * @description Needs a login: keys open nothing here.
+         */
+        patch: operations["patchAuthMe"];
+        trace?: never;
+    };
+    "/auth/password": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Change one's own password
+         * @description All other logins of the user end.
+         *
+         *     Needs a login: keys open nothing here.
+         */
+        post: operations["postAuthPassword"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/auth/sessions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List one's own logins
+         * @description Needs a login: keys open nothing here.
+         */
+        get: operations["getAuthSessions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/auth/sessions/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * End one of one's own logins
+         * @description Needs a login: keys open nothing here.
+         */
+        delete: operations["deleteAuthSessionsId"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/keys": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List keys
+         * @description Needs the scope `key:own`.
+         */
+        get: operations["getAdminKeys"];
+        put?: never;
+        /**
+         * Make a key
+         * @description Needs the scope `key:own`.
+         */
+        post: operations["postAdminKeys"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/keys/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Revoke a key
+         * @description Needs the scope `key:own`.
+         */
+        delete: operations["deleteAdminKeysId"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/keys/{id}/rotate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Give a key a new secret
+         * @description Needs the scope `key:own`.
+         */
+        post: operations["postAdminKeysIdRotate"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/users": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List users
+         * @description Needs the scope `admin`.
+         */
+        get: operations["getAdminUsers"];
+        put?: never;
+        /**
+         * Make a user
+         * @description Needs the scope `admin`.
+         */
+        post: operations["postAdminUsers"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/users/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Delete a user
+         * @description The user's keys and logins go with it.
+         *
+         *     Needs the scope `admin`.
+         */
+        delete: operations["deleteAdminUsersId"];
+        options?: never;
+        head?: never;
+        /**
+         * Change a user
+         * @description Needs the scope `admin`.
+         */
+        patch: operations["patchAdminUsersId"];
+        trace?: never;
+    };
+    "/admin/users/{id}/password": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Set a user's password
+         * @description Needs the scope `admin`.
+         */
+        post: operations["postAdminUsersIdPassword"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/users/{id}/reset": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Make a user an administrator again
+         * @description The way back in, for the root key alone. Makes the user if there is none of the name.
+         *
+         *     Needs the scope `admin`.
+         */
+        post: operations["postAdminUsersIdReset"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/roles": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List roles
+         * @description Needs the scope `admin`.
+         */
+        get: operations["getAdminRoles"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/roles/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Make or change a role
+         * @description Needs the scope `admin`.
+         */
+        put: operations["putAdminRolesName"];
+        post?: never;
+        /**
+         * Delete a role
+         * @description Needs the scope `admin`.
+         */
+        delete: operations["deleteAdminRolesName"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/sessions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List everybody's logins
+         * @description Needs the scope `admin`.
+         */
+        get: operations["getAdminSessions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/sessions/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * End a login
+         * @description Needs the scope `admin`.
+         */
+        delete: operations["deleteAdminSessionsId"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/audit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read the audit log
+         * @description Needs the scope `audit:read`.
+         */
+        get: operations["getAdminAudit"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/requests": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read what requests used
+         * @description Needs the scope `audit:read`.
+         */
+        get: operations["getAdminRequests"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/health": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Say that the host lives
+         * @description Needs no credential.
+         */
+        get: operations["getHealth"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/health/ready": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Say whether the host serves
+         * @description Whether every plugin that starts with the host serves.
+         *
+         *     Needs no credential.
+         */
+        get: operations["getHealthReady"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/ports": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List listeners
+         * @description Needs the scope `plugin:read`.
+         */
+        get: operations["getAdminPorts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/system": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show the host itself
+         * @description Needs the scope `plugin:read`.
+         */
+        get: operations["getAdminSystem"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/openapi.json": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get this document
+         * @description OpenAPI 3.1 of what the caller may use, the routes of plugins that are there now included.
+         *
+         *     Needs any credential.
+         */
+        get: operations["getOpenapiJson"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/docs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read this document
+         * @description A page for people. Browsers without a login are shown how to get one.
+         *
+         *     Needs any credential.
+         */
+        get: operations["getDocs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+}
+export type webhooks = Record<string, never>;
+export interface components {
+    schemas: {
+        /** @description What all plugins cost. */
+        AllTelemetry: {
+            plugins: components["schemas"]["PluginTelemetry"][];
+        };
+        /** @description How an edit took effect. */
+        Applied: "unchanged" | "hot" | "restarted" | "restarting" | "next-start" | "later";
+        /** @description A page of the audit log. */
+        AuditEntries: {
+            entries: components["schemas"]["AuditRow"][];
+        };
+        /** @description One row of the audit log. */
+        AuditRow: {
+            /**
+             * Format: int64
+             * @description Its number; the first is 1, and there are no gaps.
+             */
+            seq: number;
+            /**
+             * Format: date-time
+             * @description When it was written.
+             */
+            at: string;
+            /** @description What it says of its action. */
+            kind: components["schemas"]["EntryKind"];
+            /**
+             * Format: uuid
+             * @description The id that an intent shares with its end: the `operationId`. `None` for an action that was
+             *     written together with its outcome.
+             */
+            intent: string | null;
+            /** @description Whose action. */
+            user: string;
+            /** @description The API key that was used. */
+            keyId: string | null;
+            /** @description The login that was used. */
+            sessionId: string | null;
+            /** @description Where the request came from. */
+            address: string | null;
+            /** @description The action, in dotted words. */
+            action: string;
+            /** @description To what. */
+            target: string;
+            /** @description What else is worth knowing. */
+            detail: unknown;
+            /** @description The request that asked for it. */
+            requestId: string | null;
+            /** @description The row's code in hexadecimal; see `chain`. */
+            mac: string;
+        };
+        /** @description What kind of credential a caller came with. */
+        CallerKind: "root" | "key" | "session" | "other";
+        /** @description The capabilities of a plugin. */
+        Capabilities: {
+            plugin: string;
+            capabilities: components["schemas"]["CatalogueCapability"][];
+        };
+        /** @description A capability, as a caller sees it. */
+        CatalogueCapability: {
+            id: string;
+            description: string | null;
+            inputSchema: unknown;
+            outputSchema: unknown;
+            streaming: boolean;
+            idempotent: boolean;
+            sideEffect: boolean;
+            /** Format: uint64 */
+            timeoutMs: number | null;
+            /** @description The scope that it needs. */
+            scope: string;
+            /** @description Whether the caller may use it. */
+            allowed: boolean;
+        };
+        /** @description A plugin, as `GET /api/plugins/{name}` shows it. */
+        CataloguePlugin: {
+            name: string;
+            /** @description The state in fewer words: `error` for `failed`, `backoff` and `unresponsive`. */
+            status: string;
+            state: components["schemas"]["State"];
+            /** @description Why, for `plugin:read`. */
+            reason: string | null;
+            /** Format: date-time */
+            since: string;
+            description: string;
+            version: string;
+            type: string;
+            author: string | null;
+            category: string | null;
+            tags: string[];
+            /** @description When its author changed it last, as the author wrote it. */
+            updated: string | null;
+            /** @description What else must be there, as its author wrote it. */
+            requirements: unknown[];
+            /** @description How it is used, as its author wrote it. */
+            example: unknown;
+            capabilities: components["schemas"]["CatalogueCapability"][];
+            models: components["schemas"]["Model"][];
+            /** @description HTTP routes; their paths begin below `/api/plugins/{name}`. */
+            routes: components["schemas"]["Route"][];
+            tools: components["schemas"]["Tool"][];
+            /** @description The JSON Schema of its settings, for `plugin:read`. */
+            configSchema: unknown;
+        };
+        /** @description One place at which two entries differ. */
+        Change: {
+            /** @description Where: a JSON Pointer (RFC 6901) into the entry, such as `/settings/greeting`. */
+            path: string;
+            /** @description What was there; absent where nothing was. */
+            from?: unknown;
+            /** @description What is there now; absent where nothing is. */
+            to?: unknown;
+        };
+        /** @description A chat that is to be completed. Members that are not named here reach the plugin as they are. */
+        ChatRequest: {
+            /** @description One of `/v1/models`. */
+            model: string;
+            /** @description The messages so far. */
+            messages: {
+                [key: string]: unknown;
+            }[];
+            /** @description Whether the answer comes in chunks. */
+            stream?: boolean | null;
+            /** @description What a stream has besides. */
+            stream_options?: components["schemas"]["StreamOptions"] | null;
+        } & {
+            [key: string]: unknown;
+        };
+        /** @description Where a login came from. */
+        Client: {
+            /** @description Its address. */
+            address: string | null;
+            /** @description What it said of itself. */
+            userAgent: string | null;
+        };
+        /** @description What differs between two revisions. */
+        Comparison: {
+            /**
+             * Format: uint64
+             * @description The first revision; 0 stands for the plugin's files alone.
+             */
+            from: number;
+            /**
+             * Format: uint64
+             * @description The second one.
+             */
+            to: number;
+            /** @description What the second has otherwise; secrets read as `{"$secret": true}`. */
+            changes: components["schemas"]["Change"][];
+        };
+        /** @description A completion, as the plugin wrote it, or one chunk of it. */
+        Completion: {
+            /** @description Its id, the same in all chunks. */
+            id: string;
+            /** @description `chat.completion`, `chat.completion.chunk` or `text_completion`. */
+            object: string;
+            /**
+             * Format: int64
+             * @description When it was made, in seconds since 1970.
+             */
+            created: number;
+            /** @description Which model answered. */
+            model: string;
+            /** @description The answers. */
+            choices: {
+                [key: string]: unknown;
+            }[];
+            /** @description How many tokens were used. */
+            usage?: {
+                [key: string]: unknown;
+            } | null;
+        } & {
+            [key: string]: unknown;
+        };
+        /** @description A text that is to be completed. Members that are not named here reach the plugin as they are. */
+        CompletionRequest: {
+            /** @description One of `/v1/models`. */
+            model: string;
+            /** @description The text so far. */
+            prompt: string | string[];
+            /** @description Whether the answer comes in chunks. */
+            stream?: boolean | null;
+            /** @description What a stream has besides. */
+            stream_options?: components["schemas"]["StreamOptions"] | null;
+        } & {
+            [key: string]: unknown;
+        };
+        /** @description What the host makes of a plugin's health. */
+        Condition: "healthy" | "degraded" | "draining" | "down";
+        /** @description One key of the host's configuration as it took effect. */
+        ConfigKey: {
+            /** @description The dotted name of the key. */
+            key: string;
+            /** @description The value; JSON output shows it in its own type. */
+            value: unknown;
+            /** @description Where it came from. */
+            origin: components["schemas"]["ConfigOrigin"];
+            /** @description What the key is for, in one line. */
+            why: string;
+            /** @description Whether the environment or a flag set it, which win over the file. */
+            locked: boolean;
+        };
+        /** @description Where a value came from. */
+        ConfigOrigin: {
+            /** @constant */
+            kind: "default";
+        } | {
+            /** @constant */
+            kind: "file";
+            /** @description The file. */
+            path: string;
+            /**
+             * Format: uint
+             * @description The line, from 1, on which the key stands.
+             */
+            line: number;
+        } | {
+            /** @constant */
+            kind: "environment";
+            /** @description Its name. */
+            variable: string;
+        } | {
+            /** @constant */
+            kind: "flag";
+            /** @description Its name, with the dashes. */
+            name: string;
+        };
+        /** @description What became of an edit. */
+        ConfigOutcome: {
+            /**
+             * Format: uint64
+             * @description The number of the revision that holds now.
+             */
+            revision: number;
+            /** @description How it took effect. */
+            applied: components["schemas"]["Applied"];
+            /** @description Whether a process of the plugin still runs with something else. */
+            restartNeeded: boolean;
+            /** @description What was changed; secrets read as `{"$secret": true}`. */
+            changes: components["schemas"]["Change"][];
+        };
+        /** @description A user name and a password. */
+        Credentials: {
+            /** @description The user's name. */
+            username: string;
+            /** @description The user's password, of 72 bytes at most. */
+            password: string;
+        };
+        /** @description A vector. */
+        Embedding: {
+            /** @description `embedding`. */
+            object: string;
+            /**
+             * Format: uint64
+             * @description Which input it belongs to.
+             */
+            index: number;
+            /** @description The vector. */
+            embedding: number[] | string;
+        };
+        /** @description Texts that are to be embedded. Members that are not named here reach the plugin as they are. */
+        EmbeddingRequest: {
+            /** @description One of `/v1/models`. */
+            model: string;
+            /** @description What is to be embedded. */
+            input: string | string[] | number[] | number[][];
+            /** @description How vectors are written; `float` unless said. */
+            encoding_format?: ("float" | "base64") | null;
+        } & {
+            [key: string]: unknown;
+        };
+        /** @description Vectors. */
+        Embeddings: {
+            /** @description `list`. */
+            object: string;
+            /** @description One for each input. */
+            data: components["schemas"]["Embedding"][];
+            /** @description Which model answered. */
+            model: unknown;
+            /** @description How many tokens were used. */
+            usage: unknown;
+        };
+        /** @description What a row says of its action. */
+        EntryKind: "intended" | "done" | "failed" | "unknown";
+        /** @description Which places go back to what the files say. */
+        EntryReset: {
+            /** @description JSON Pointers into the entry, such as `/settings/greeting`. */
+            paths: string[];
+        };
+        /** @description Which revision is to hold again. */
+        EntryReturn: {
+            /**
+             * Format: uint64
+             * @description Its number; 0 stands for the plugin's files alone.
+             */
+            revision: number;
+        };
+        /** @description An entry as operators see it. */
+        EntryView: {
+            /** @description The plugin's name. */
+            plugin: string;
+            /**
+             * Format: uint64
+             * @description The number of the saved revision; 0 where nothing was ever saved.
+             */
+            revision: number;
+            /** @description The whole effective entry. Secrets read as `{"$secret": true, "id": …}`: sent back, they are kept. */
+            entry: unknown;
+            /** @description Where each value comes from, by its JSON Pointer. */
+            origins: {
+                [key: string]: components["schemas"]["LayerOrigin"];
+            };
+            /** @description What was saved on top of the files: a JSON Merge Patch (RFC 7396). */
+            saved: unknown;
+            /** @description The JSON Schema of `settings`. */
+            configSchema: unknown;
+            /** @description What the processes of the plugin run with. */
+            live: components["schemas"]["LiveView"];
+            /** @description Why what was saved does not fit to what the files say now; the plugin cannot run until it does. */
+            misfit?: string | null;
+        };
+        /** @description The body of every answer that is an error. */
+        ErrorBody: {
+            error: components["schemas"]["ErrorObject"];
+        };
+        /** @enum {string} */
+        ErrorKind: "authentication_error" | "insufficient_quota" | "invalid_request_error" | "permission_error" | "rate_limit_error" | "server_error";
+        /** @description What went wrong. */
+        ErrorObject: {
+            /** @description What happened, to what, and what to do next. */
+            message: string;
+            /** @description What kind of failure it is, in OpenAI's words. */
+            type: components["schemas"]["ErrorKind"];
+            /** @description The parameter that was wrong. */
+            param: string | null;
+            /** @description What went wrong, as a word that programs can rely on. */
+            code: components["schemas"]["ErrorWord"];
+            /** @description Whatever else helps. */
+            details?: unknown;
+        };
+        /** @enum {string} */
+        ErrorWord: "invalid_request" | "unauthorized" | "forbidden" | "reauth_required" | "not_found" | "model_not_found" | "method_not_allowed" | "conflict" | "payload_too_large" | "unsupported_media_type" | "misdirected_request" | "invalid_config" | "rate_limited" | "quota_exceeded" | "cancelled" | "internal" | "plugin_error" | "plugin_disconnected" | "plugin_unavailable" | "overloaded" | "timeout" | "insufficient_storage";
+        /** @description What the plugin answered, in its own text. */
+        Executed: {
+            result: unknown;
+        };
+        /** @description Which plugin is run, and on what. */
+        Execution: {
+            /** @description Which plugin. */
+            plugin: string;
+            /** @description What it is given: a text or an object; nothing stands for an empty object. */
+            data?: unknown;
+            /**
+             * Format: uint64
+             * @description How long the plugin may take, in milliseconds; never longer than the host's own limit.
+             */
+            timeoutMs?: number | null;
+        };
+        /** @description What was written by hand about one plugin. */
+        HandEdit: {
+            /** @description The plugin. */
+            plugin: string;
+            /** @description What an import would change; secrets read as `{"$secret": true}`. */
+            changes: components["schemas"]["Change"][];
+            /** @description Why it cannot be imported. */
+            violations: components["schemas"]["Violation"][];
+        };
+        /** @description How the host is, in one word. */
+        Health: {
+            status: components["schemas"]["HealthStatus"];
+        };
+        /** @description The word. */
+        HealthStatus: "ok" | "ready" | "starting";
+        /** @description What the daemon's own process used and held at one moment. */
+        HostSample: {
+            /**
+             * Format: date-time
+             * @description When it was taken.
+             */
+            at: string;
+            /**
+             * Format: double
+             * @description Processor time since the sample before (or since the start), in percent of one core.
+             */
+            cpuPercent: number;
+            /**
+             * Format: uint64
+             * @description Resident memory in bytes.
+             */
+            rssBytes: number;
+            /**
+             * Format: uint64
+             * @description Open descriptors.
+             */
+            fds: number;
+            /**
+             * Format: uint64
+             * @description Threads.
+             */
+            threads: number;
+        };
+        /** @description What became of one plugin in an import. */
+        Imported: {
+            /** @description The plugin. */
+            plugin: string;
+            /** @description What became of its entry; absent where that failed. */
+            outcome?: components["schemas"]["ConfigOutcome"] | null;
+            /** @description Why it failed. */
+            error?: string | null;
+        };
+        /** @description One registered instance of a plugin. */
+        Instance: {
+            /**
+             * Format: uuid
+             * @description The launch.
+             */
+            id: string;
+            /**
+             * Format: uint32
+             * @description Its process, where the host started it.
+             */
+            pid: number | null;
+            /** @description How it feels. */
+            status: components["schemas"]["Condition"];
+            /**
+             * Format: date-time
+             * @description When it registered.
+             */
+            since: string;
+            /**
+             * Format: uint32
+             * @description How many requests it has not answered yet.
+             */
+            inFlight: number;
+            /**
+             * @description Which contract it speaks: `base` or `extended`.
+             * @enum {string}
+             */
+            contract: "base" | "extended";
+            /**
+             * @description How it is known to be of the launch: `process`, or `first-come` where the first that dialled was
+             *     taken.
+             * @enum {string}
+             */
+            identity: "process" | "first-come";
+            /**
+             * Format: uint16
+             * @description Where it listens itself.
+             */
+            port: number | null;
+            /** @description The figures that it last gave of itself. */
+            telemetry: components["schemas"]["Telemetry"] | null;
+        };
+        /** @description What is asked of the plugin. */
+        Invocation: {
+            /** @description One that the plugin offers. */
+            capability: string;
+            /**
+             * @description What the capability takes; an empty object unless said.
+             * @default {}
+             */
+            payload: unknown;
+            /**
+             * Format: uint64
+             * @description How long the plugin may take, in milliseconds; never longer than the host's own limit.
+             */
+            timeoutMs?: number | null;
+        };
+        /** @description What the plugin answered, in its own text. */
+        InvocationOutcome: {
+            data: unknown;
+        };
+        /** @description A key, without its secret. */
+        Key: {
+            /** @description Its id. */
+            id: string;
+            /** @description What it is for. */
+            name: string;
+            /** @description Whose it is. */
+            user: string;
+            /** @description The user's id. */
+            userId: string;
+            /** @description What it may do, within what its user's role grants. */
+            scopes: string[];
+            /** @description The models that it reaches; null, all. */
+            models: string[] | null;
+            /** @description The plugins that it reaches; null, all. */
+            plugins: string[] | null;
+            /** @description How much it may use. */
+            limits: components["schemas"]["KeyLimits"];
+            /**
+             * Format: date-time
+             * @description When it was made.
+             */
+            createdAt: string;
+            /** @description Who made it. */
+            createdBy: string;
+            /**
+             * Format: date-time
+             * @description When it ends; null, never.
+             */
+            expiresAt: string | null;
+            /**
+             * Format: date-time
+             * @description When it was used the last time.
+             */
+            lastUsedAt: string | null;
+            /**
+             * Format: date-time
+             * @description When it was revoked.
+             */
+            revokedAt: string | null;
+            /** @description Whether it opens anything. */
+            status: components["schemas"]["KeyStatus"];
+        };
+        /** @description How much a key may use. */
+        KeyLimits: {
+            /**
+             * Format: uint32
+             * @description Requests in a minute.
+             */
+            requestsPerMinute?: number | null;
+            /**
+             * Format: uint64
+             * @description Tokens in a day.
+             */
+            tokensPerDay?: number | null;
+        };
+        /** @description Whether a key opens anything. */
+        KeyStatus: "active" | "expired" | "revoked" | "disabled";
+        /** @description Keys, without their secrets. */
+        Keys: {
+            /** @description The keys. */
+            keys: components["schemas"]["Key"][];
+        };
+        /** @description Where a value of an entry comes from. */
+        LayerOrigin: "default" | "plugin.json" | "plugins.json" | "config.json" | "saved";
+        /** @description What the processes of a plugin run with. */
+        LiveView: {
+            /**
+             * Format: uint64
+             * @description The oldest revision that one of them runs with; absent where none runs.
+             */
+            revision: number | null;
+            /** @description Whether one of them would run with something else if it were started now. */
+            restartNeeded: boolean;
+            /** @description Whether new settings can be pushed to all of them. */
+            takesHotConfig: boolean;
+        };
+        /** @description What was lost since the host started, for telemetry. */
+        LogCounters: {
+            /**
+             * Format: uint64
+             * @description Lines that no file holds.
+             */
+            unwritten: number;
+            /**
+             * Format: uint64
+             * @description Lines of instances that logged too fast: nowhere at all.
+             */
+            leftOut: number;
+            /**
+             * Format: uint64
+             * @description Failed operations on log files.
+             */
+            diskErrors: number;
+        };
+        /** @description How much a log line matters. */
+        LogLevel: "trace" | "debug" | "info" | "warn" | "error";
+        /** @description A line of a plugin's log. */
+        LogLine: {
+            /**
+             * Format: uint64
+             * @description Counts this plugin's lines from 1, over all restarts of the host.
+             */
+            seq: number;
+            /**
+             * Format: date-time
+             * @description When the host received it.
+             */
+            time: string;
+            /** @description Whose log it belongs to. */
+            plugin: string;
+            /**
+             * Format: uuid
+             * @description Which launch it comes from or is about.
+             */
+            instance?: string | null;
+            /** @description How much it matters. */
+            level: components["schemas"]["LogLevel"];
+            /** @description How it came. */
+            stream: components["schemas"]["LogStream"];
+            /** @description The text, without control characters. */
+            message: string;
+            /** @description Further facts from the plugin. */
+            fields?: unknown;
+            /** @description The request that it is about. */
+            requestId?: string | null;
+            /**
+             * Format: date-time
+             * @description When it happened, says the plugin.
+             */
+            pluginTime?: string | null;
+        };
+        /** @description A page of lines. */
+        LogLines: {
+            lines: components["schemas"]["LogLine"][];
+            /**
+             * Format: uint64
+             * @description How many lines before the first one are no longer kept, of those that were asked for.
+             */
+            missing: number;
+        };
+        /** @description How a line came. */
+        LogStream: "bus" | "stdout" | "stderr" | "host";
+        /** @description A login, with its tokens. */
+        Login: {
+            /** @description The credential: sent as `Authorization: Bearer TOKEN`. */
+            token: string;
+            /** @description Whose login. */
+            user: string;
+            /** @description The user's id. */
+            userId: string;
+            /** @description The user's role. */
+            role: string;
+            /** @description What the login opens. */
+            scopes: string[];
+            /** @description The login's id. */
+            sessionId: string;
+            /**
+             * Format: int64
+             * @description When the token ends, in milliseconds since 1970.
+             */
+            expires_at: number;
+            /** @description What gets new tokens from `POST /auth/refresh`, once. */
+            refreshToken: string;
+            /**
+             * Format: int64
+             * @description When the refresh token ends, in milliseconds since 1970.
+             */
+            refresh_expires_at: number;
+            /** @description Whether the password has to be changed before anything else. */
+            mustChangePassword: boolean;
+        };
+        /** @description A key, with its secret. */
+        MadeKey: {
+            /** @description Its id. */
+            id: string;
+            /** @description What it is for. */
+            name: string;
+            /** @description Whose it is. */
+            user: string;
+            /** @description The user's id. */
+            userId: string;
+            /** @description What it may do, within what its user's role grants. */
+            scopes: string[];
+            /** @description The models that it reaches; null, all. */
+            models: string[] | null;
+            /** @description The plugins that it reaches; null, all. */
+            plugins: string[] | null;
+            /** @description How much it may use. */
+            limits: components["schemas"]["KeyLimits"];
+            /**
+             * Format: date-time
+             * @description When it was made.
+             */
+            createdAt: string;
+            /** @description Who made it. */
+            createdBy: string;
+            /**
+             * Format: date-time
+             * @description When it ends; null, never.
+             */
+            expiresAt: string | null;
+            /**
+             * Format: date-time
+             * @description When it was used the last time.
+             */
+            lastUsedAt: string | null;
+            /**
+             * Format: date-time
+             * @description When it was revoked.
+             */
+            revokedAt: string | null;
+            /** @description Whether it opens anything. */
+            status: components["schemas"]["KeyStatus"];
+            /** @description The secret. */
+            key: string;
+            /** @description The secret, once more. */
+            token: string;
+        };
+        /** @description Who the caller is: as the host sees it, and what the auth provider adds about a user. */
+        Me: {
+            /** @description What kind of credential was used. */
+            kind: components["schemas"]["CallerKind"];
+            /** @description The user's name; `root` for the root key. */
+            user: string;
+            /** @description The user's id. */
+            userId?: string | null;
+            /** @description The key that was used. */
+            keyId?: string | null;
+            /** @description The login that was used. */
+            sessionId?: string | null;
+            /** @description What the caller may do. */
+            scopes: string[];
+            /** @description The models that the key reaches; absent, all. */
+            models?: string[] | null;
+            /** @description The plugins that the key reaches; absent, all. */
+            plugins?: string[] | null;
+            /**
+             * Format: date-time
+             * @description When the credential ends.
+             */
+            expiresAt?: string | null;
+            /** @description Whether the password has to be changed before anything else. */
+            mustChangePassword?: boolean | null;
+            /** @description The user's role. */
+            role?: string | null;
+            /** @description How the user is called. */
+            displayName?: string | null;
+            /**
+             * Format: date-time
+             * @description When the user was made.
+             */
+            createdAt?: string | null;
+            /**
+             * Format: date-time
+             * @description When the user logged in the last time.
+             */
+            lastLoginAt?: string | null;
+        };
+        /** @description What became of an edit that was given up. */
+        MirrorDiscard: {
+            /** @description Where what was written by hand is now; absent if there was nothing. */
+            kept: string | null;
+        };
+        /** @description What became of an import. */
+        MirrorImport: {
+            /** @description Plugin by plugin, those that were changed. */
+            imported: components["schemas"]["Imported"][];
+            /** @description Where what was written by hand is now. */
+            kept: string | null;
+        };
+        /** @description What is in the place of the mirror, as operators see it. */
+        MirrorView: {
+            /** @description Where it is. */
+            path: string;
+            /** @description Whether it is the host's own. */
+            state: components["schemas"]["MirrorWord"];
+            /** @description Why it cannot be read. */
+            reason?: string | null;
+            /** @description What was written by hand, where that differs from what is in effect. */
+            edits: components["schemas"]["HandEdit"][];
+        };
+        /** @description Whether the mirror is the host's own. */
+        MirrorWord: "same" | "missing" | "edited" | "unreadable";
+        /** @description A model that a plugin serves. */
+        Model: {
+            /** @description The id that clients name; it may contain slashes. */
+            id: string;
+            /** @description Which capability answers for it: `llm.chat` or `llm.embed`. */
+            capability: string;
+            /** @description Whom `/v1/models` names as owner; the plugin, if absent. */
+            ownedBy?: string | null;
+            /**
+             * Format: uint64
+             * @description How many tokens fit, prompt and answer together.
+             */
+            contextLength?: number | null;
+            /**
+             * Format: uint64
+             * @description The length of its embedding vectors.
+             */
+            dimensions?: number | null;
+        };
+        /**
+         * @description When a change takes effect.
+         * @enum {string}
+         */
+        Moment: "now" | "later";
+        /** @description A key that is to be made. */
+        NewKey: {
+            /** @description What it is for. */
+            name?: string | null;
+            /** @description Whose it is to be, by name or id; without it, the caller's. */
+            user?: string | null;
+            /** @description What it may do. */
+            scopes: string[];
+            /** @description The models that it reaches: names, or prefixes with `*`. Without it, all. */
+            models?: string[] | null;
+            /** @description The plugins that it reaches: names, or prefixes with `*`. Without it, all. */
+            plugins?: string[] | null;
+            /** @description How much it may use. */
+            limits?: components["schemas"]["KeyLimits"] | null;
+            /**
+             * Format: date-time
+             * @description When it ends; null, never. Without it, after 90 days.
+             */
+            expiresAt?: string | null;
+            /**
+             * Format: uint64
+             * @description After how many days it ends, instead.
+             */
+            expiresInDays?: number | null;
+        };
+        /** @description A password for a user. */
+        NewPassword: {
+            /** @description The password from now on. */
+            newPassword: string;
+            /** @description The password so far: needed for one's own. */
+            oldPassword?: string | null;
+            /** @description The one login of the user that goes on. */
+            keepSession?: string | null;
+        };
+        /** @description A user that is to be made. */
+        NewUser: {
+            /** @description Its name, which logs in; `root`, `host` and `nobody` are the host's own. */
+            name: string;
+            /** @description Its role, which there is. */
+            role: string;
+            /** @description Its password, which has to be changed at the first login; without it, one is made. */
+            password?: string | null;
+            /** @description How the user is called. */
+            displayName?: string | null;
+        };
+        /** @description The body of every answer below `/v1` that is an error. */
+        OpenAiErrorBody: {
+            error: components["schemas"]["OpenAiErrorObject"];
+        };
+        /** @description What went wrong, in the words of OpenAI's clients. */
+        OpenAiErrorObject: {
+            /** @description What happened, to what, and what to do next. */
+            message: string;
+            /** @description What kind of failure it is, in OpenAI's words. */
+            type: components["schemas"]["ErrorKind"];
+            /** @description The parameter that was wrong. */
+            param: string | null;
+            /** @description What went wrong, as a word that programs can rely on. */
+            code: components["schemas"]["OpenAiErrorWord"];
+            /** @description Whatever else helps. */
+            details?: unknown;
+        };
+        /** @enum {string} */
+        OpenAiErrorWord: "invalid_request" | "invalid_api_key" | "forbidden" | "reauth_required" | "not_found" | "model_not_found" | "method_not_allowed" | "conflict" | "payload_too_large" | "unsupported_media_type" | "misdirected_request" | "invalid_config" | "rate_limit_exceeded" | "insufficient_quota" | "cancelled" | "internal" | "plugin_error" | "plugin_disconnected" | "plugin_unavailable" | "overloaded" | "timeout" | "insufficient_storage";
+        /** @description A new name for oneself. */
+        OwnName: {
+            /** @description How the user is called. */
+            displayName: string;
+        };
+        /** @description One's own password, and the one that takes its place. */
+        OwnPassword: {
+            /** @description The password so far. */
+            oldPassword: string;
+            /** @description The password from now on. */
+            newPassword: string;
+        };
+        /** @description What an instance said of its own process. */
+        OwnTelemetry: {
+            /**
+             * Format: uuid
+             * @description The launch.
+             */
+            instance: string;
+            /**
+             * Format: date-time
+             * @description When it said so.
+             */
+            at: string;
+            /** @description The figures, as it sent them. */
+            telemetry: components["schemas"]["Telemetry"];
+        };
+        /** @description A plugin, as `GET /admin/plugins/{name}` shows it. */
+        Plugin: {
+            /** @description Its name; of a folder that cannot be used, what it would be called. */
+            name: string;
+            /** @description Its state, or `shadowed` or `broken` for a folder that cannot be used. */
+            status: components["schemas"]["PluginStatus"];
+            /** @description One sentence on how the state came to be. */
+            reason: string | null;
+            /**
+             * Format: date-time
+             * @description Since when it is in this state.
+             */
+            since: string | null;
+            /**
+             * Format: uint32
+             * @description How often it was started again since someone last started it.
+             */
+            restarts: number;
+            /** @description What it is for, in its author's words. */
+            description: string;
+            /** @description Its version: as it registered, else as its entry says. */
+            version: string;
+            /** @description The real path of its folder. */
+            folder: string;
+            /** @description Whether it starts with the host. */
+            autostart: boolean;
+            /** @description When it is started again; null for a folder that cannot be used. */
+            restart: components["schemas"]["RestartPolicy"] | null;
+            /** @description What it registered, or may register while no instance is there. */
+            capabilities: string[];
+            /** @description The models that it serves. */
+            models: components["schemas"]["Model"][];
+            /** @description Its registered instances, oldest first. */
+            instances: components["schemas"]["Instance"][];
+            /** @description The newest sample of each launch that has processes, registered or not. */
+            resources: components["schemas"]["Sample"][];
+            /**
+             * Format: uint
+             * @description How many requests wait for a free place.
+             */
+            queued: number;
+            /** @description Its effective entry; secrets read as `{"$secret": true}`. */
+            config: {
+                [key: string]: unknown;
+            } | null;
+            /**
+             * Format: uint64
+             * @description The number of its saved revision; 0 where nothing was saved.
+             */
+            revision: number;
+            /** @description Whether a process of it runs with something else than this entry. */
+            restartNeeded: boolean;
+            /** @description The JSON Schema of its settings. */
+            configSchema: {
+                [key: string]: unknown;
+            } | null;
+            /** @description Why the folder is no usable plugin. */
+            error?: string | null;
+        };
+        /** @description The states of a plugin, and those of a folder that cannot be used. */
+        PluginStatus: "stopped" | "preparing" | "starting" | "running" | "degraded" | "draining" | "unresponsive" | "backoff" | "failed" | "broken" | "shadowed";
+        /** @description What is known of one plugin: the host's samples and the plugin's own figures. */
+        PluginTelemetry: {
+            /** @description Whose. */
+            plugin: string;
+            /**
+             * Format: uint64
+             * @description How often the host measures, in milliseconds.
+             */
+            intervalMs: number;
+            /** @description The samples, the oldest first. */
+            samples: components["schemas"]["Sample"][];
+            /** @description What its registered instances last said of themselves. */
+            own: components["schemas"]["OwnTelemetry"][];
+        };
+        /** @description Every listener of the host and of its plugins. */
+        Ports: {
+            /**
+             * Format: uint16
+             * @description Where HTTP is served.
+             */
+            api: number;
+            /**
+             * Format: uint16
+             * @description Where plugins come that the host did not start.
+             */
+            bus: number;
+            /** @description Where HTTP is served to other machines. */
+            listen?: string[];
+            /** @description Where plugins themselves listen, if they do. */
+            plugins: {
+                [key: string]: number | null;
+            };
+            /**
+             * Format: date-time
+             * @description When the host started.
+             */
+            startedAt: string;
+        };
+        /** @description What gets new tokens. */
+        Refresh: {
+            /** @description The refresh token; browsers have it in a cookie instead. */
+            refreshToken?: string | null;
+        };
+        /** @description A page of what requests used. */
+        RequestRecords: {
+            requests: components["schemas"]["UsageRecord"][];
+            /**
+             * Format: uint64
+             * @description How many rows could not be written since the host started.
+             */
+            lost: number;
+        };
+        /** @description When a plugin is started again after it ended. */
+        RestartPolicy: "always" | "on-failure" | "never";
+        /** @description A revision as operators see it. */
+        RevisionView: {
+            /**
+             * Format: uint64
+             * @description Its number, from 1 on.
+             */
+            revision: number;
+            /** @description Who saved it. */
+            author: string;
+            /**
+             * Format: date-time
+             * @description When.
+             */
+            at: string;
+            /** @description What the author said about it. */
+            note: string;
+            /** @description What it changed against the revision before, seen with the files of now. */
+            changes: components["schemas"]["Change"][];
+        };
+        /** @description A role. */
+        Role: {
+            /** @description Its name. */
+            name: string;
+            /** @description What it grants. */
+            scopes: string[];
+            /** @description Whether it cannot be deleted. */
+            builtIn: boolean;
+            /**
+             * Format: uint64
+             * @description How many users have it.
+             */
+            users: number;
+        };
+        /** @description What a role is to grant. */
+        RoleScopes: {
+            /** @description The scopes. */
+            scopes: string[];
+        };
+        /** @description Roles. */
+        Roles: {
+            /** @description The roles. */
+            roles: components["schemas"]["Role"][];
+        };
+        /** @description How a key gets a new secret. */
+        Rotation: {
+            /**
+             * Format: uint64
+             * @description How many seconds the old secret still works; 0 unless said.
+             */
+            graceSeconds?: number | null;
+        };
+        /** @description An HTTP route bound to a capability. */
+        Route: {
+            /** @description The HTTP method, in capitals. */
+            method: string;
+            /** @description The path below the plugin's prefix; `{name}` stands for one segment. */
+            path: string;
+            /** @description What answers it. */
+            capability: string;
+            /** @description Whether the answer is streamed. */
+            streaming?: boolean;
+        };
+        /** @description What the processes of one launch used and held at one moment, added up. */
+        Sample: {
+            /**
+             * Format: uint64
+             * @description Grows by one with every sample of any plugin while the daemon runs, from 1.
+             */
+            seq: number;
+            /**
+             * Format: date-time
+             * @description When it was taken.
+             */
+            at: string;
+            /** @description Whose launch it is. */
+            plugin: string;
+            /**
+             * Format: uuid
+             * @description The launch.
+             */
+            instance: string;
+            /**
+             * Format: double
+             * @description Processor time since the sample before (or since the launch began), in percent of one core: two
+             *     busy cores are 200.
+             */
+            cpuPercent: number;
+            /**
+             * Format: uint64
+             * @description Resident memory in bytes. What processes share is counted for each of them.
+             */
+            rssBytes: number;
+            /**
+             * Format: uint64
+             * @description Open descriptors; those of processes that may not be looked into are left out.
+             */
+            fds: number;
+            /**
+             * Format: uint64
+             * @description Threads.
+             */
+            threads: number;
+            /**
+             * Format: uint64
+             * @description Processes that are alive.
+             */
+            processes: number;
+        };
+        /** @description A model that a plugin serves. */
+        ServedModel: {
+            id: string;
+            /** @description `model`. */
+            object: string;
+            /**
+             * Format: int64
+             * @description Since when it can be used, in seconds since 1970.
+             */
+            created: number;
+            /** @description Who offers it. */
+            owned_by: string;
+        };
+        /** @description The models that a caller may use. */
+        ServedModels: {
+            /** @description `list`. */
+            object: string;
+            data: components["schemas"]["ServedModel"][];
+        };
+        /** @description A login that has not ended. */
+        Session: {
+            /** @description Its id. */
+            id: string;
+            /** @description Whose it is. */
+            user: string;
+            /** @description The user's id. */
+            userId: string;
+            /**
+             * Format: date-time
+             * @description When it began.
+             */
+            createdAt: string;
+            /**
+             * Format: date-time
+             * @description When it was used the last time.
+             */
+            lastUsedAt: string | null;
+            /**
+             * Format: date-time
+             * @description When it ends unless it is renewed.
+             */
+            expiresAt: string;
+            /** @description Where it came from. */
+            client: components["schemas"]["Client"];
+        };
+        /** @description Logins that have not ended. */
+        Sessions: {
+            /** @description The logins. */
+            sessions: components["schemas"]["Session"][];
+        };
+        /** @description How a plugin stands. */
+        Standing: {
+            name: string;
+            /** @description The state in fewer words: `error` for `failed`, `backoff` and `unresponsive`. */
+            status: string;
+            state: components["schemas"]["State"];
+            /** @description Why, for `plugin:read`. */
+            reason: string | null;
+            /** Format: date-time */
+            since: string;
+        };
+        /** @description The states of a plugin, as in the operating documentation. */
+        State: "stopped" | "preparing" | "starting" | "running" | "degraded" | "draining" | "unresponsive" | "backoff" | "failed";
+        /** @description What a stream has besides. */
+        StreamOptions: {
+            /** @description Whether the last chunk says what was used. */
+            include_usage?: boolean | null;
+        } & {
+            [key: string]: unknown;
+        };
+        /** @description The daemon, as it is at this moment. */
+        System: {
+            version: string;
+            /** Format: date-time */
+            startedAt: string;
+            /** Format: uint64 */
+            uptimeSeconds: number;
+            /** Format: uint32 */
+            pid: number;
+            dataDir: string;
+            /** @description What its own process costs; `null` until it was measured for the first time. */
+            process: components["schemas"]["HostSample"] | null;
+            /** @description What was lost of the logs of plugins. */
+            logs: components["schemas"]["LogCounters"];
+            /** @description Every key in the order of `config/bkg.toml`. */
+            config: components["schemas"]["ConfigKey"][];
+        };
+        /** @description `telemetry`: figures about the plugin's own process. */
+        Telemetry: {
+            /** @description The plugin's name. */
+            plugin?: string | null;
+            /**
+             * Format: double
+             * @description Processor time, in percent of one core.
+             */
+            cpu?: number | null;
+            /**
+             * Format: double
+             * @description Resident memory in bytes.
+             */
+            mem_bytes?: number | null;
+        } & {
+            [key: string]: unknown;
+        };
+        /** @description What opens one socket. */
+        Ticket: {
+            /** @description To be named as the subprotocol `bkg.ticket.TICKET`. */
+            ticket: string;
+            /**
+             * Format: date-time
+             * @description From when on it opens nothing.
+             */
+            expiresAt: string;
+        };
+        /** @description A function that a language model may call. */
+        Tool: {
+            /** @description The function's name. */
+            name: string;
+            /**
+             * @description What it is for, in words that the model reads.
+             * @default
+             */
+            description: string;
+            /** @description JSON Schema of its arguments. */
+            parameters?: unknown;
+            /** @description Whether it changes something, so that someone must approve it. */
+            sideEffect?: boolean;
+            /** @description What answers it. */
+            capability: string;
+        };
+        /** @description One row, as it is read. */
+        UsageRecord: {
+            /**
+             * Format: int64
+             * @description Its number; later rows have higher ones.
+             */
+            id: number;
+            /**
+             * Format: date-time
+             * @description When the request began.
+             */
+            at: string;
+            /** @description The `x-request-id`. */
+            requestId: string;
+            /** @description Whose request. */
+            user: string;
+            /** @description The id of the API key that was used. */
+            keyId: string | null;
+            /** @description Who answered. */
+            plugin: string | null;
+            /** @description What was asked for. */
+            capability: string;
+            /** @description The model that was asked for. */
+            model: string | null;
+            /**
+             * Format: uint64
+             * @description How many tokens were read.
+             */
+            promptTokens: number | null;
+            /**
+             * Format: uint64
+             * @description How many tokens were written.
+             */
+            completionTokens: number | null;
+            /**
+             * Format: uint32
+             * @description Milliseconds until the first byte of a streamed answer.
+             */
+            firstByteMs: number | null;
+            /**
+             * Format: uint32
+             * @description Milliseconds until the end.
+             */
+            totalMs: number;
+            /** @description Whether the answer was streamed. */
+            streamed: boolean;
+            /** @description `ok`, or the code of the error. */
+            outcome: string;
+            /**
+             * Format: uint16
+             * @description The HTTP status.
+             */
+            status: number;
+        };
+        /** @description A user. */
+        User: {
+            /** @description Its id. */
+            id: string;
+            /** @description Its name, which logs in. */
+            name: string;
+            /** @description How the user is called. */
+            displayName: string;
+            /** @description The user's role. */
+            role: string;
+            /** @description What the role grants. */
+            scopes: string[];
+            /** @description Whether nothing of the user's opens anything. */
+            disabled: boolean;
+            /** @description Whether the password has to be changed before anything else. */
+            mustChangePassword: boolean;
+            /**
+             * Format: date-time
+             * @description When the user was made.
+             */
+            createdAt: string;
+            /**
+             * Format: date-time
+             * @description When the user logged in the last time.
+             */
+            lastLoginAt: string | null;
+            /**
+             * Format: uint64
+             * @description How many keys work or could.
+             */
+            keys: number;
+            /**
+             * Format: uint64
+             * @description How many logins have not ended.
+             */
+            sessions: number;
+        };
+        /** @description What of a user is to be different. */
+        UserChange: {
+            /** @description Its role, which there is. */
+            role?: string | null;
+            /** @description Whether nothing of the user's opens anything. */
+            disabled?: boolean | null;
+            /** @description How the user is called. */
+            displayName?: string | null;
+        };
+        /** @description How an administrator gets back in. */
+        UserReset: {
+            /** @description The password from now on; without it, one is made. */
+            password?: string | null;
+        };
+        /** @description A user, with the password that was made. */
+        UserWithPassword: {
+            /** @description Its id. */
+            id: string;
+            /** @description Its name, which logs in. */
+            name: string;
+            /** @description How the user is called. */
+            displayName: string;
+            /** @description The user's role. */
+            role: string;
+            /** @description What the role grants. */
+            scopes: string[];
+            /** @description Whether nothing of the user's opens anything. */
+            disabled: boolean;
+            /** @description Whether the password has to be changed before anything else. */
+            mustChangePassword: boolean;
+            /**
+             * Format: date-time
+             * @description When the user was made.
+             */
+            createdAt: string;
+            /**
+             * Format: date-time
+             * @description When the user logged in the last time.
+             */
+            lastLoginAt: string | null;
+            /**
+             * Format: uint64
+             * @description How many keys work or could.
+             */
+            keys: number;
+            /**
+             * Format: uint64
+             * @description How many logins have not ended.
+             */
+            sessions: number;
+            /** @description The password, if one was made: shown this once. */
+            password?: string | null;
+        };
+        /** @description Users. */
+        Users: {
+            /** @description The users. */
+            users: components["schemas"]["User"][];
+        };
+        /** @description One place that does not keep to the rules. */
+        Violation: {
+            /** @description Where: a JSON Pointer (RFC 6901) into the entry, such as `/settings/greeting`. */
+            path: string;
+            /** @description What is wrong there. */
+            message: string;
+        };
+        /** @description A revision with all that it held. */
+        WholeRevision: {
+            /**
+             * Format: uint64
+             * @description Its number, from 1 on.
+             */
+            revision: number;
+            /** @description Who saved it. */
+            author: string;
+            /**
+             * Format: date-time
+             * @description When.
+             */
+            at: string;
+            /** @description What the author said about it. */
+            note: string;
+            /** @description What it changed against the revision before, seen with the files of now. */
+            changes: components["schemas"]["Change"][];
+            /** @description What it saved on top of the files: a JSON Merge Patch (RFC 7396). */
+            saved: unknown;
+        };
+    };
+    responses: {
+        /** @description `conflict`: The state changed meanwhile, or does not allow the action. */
+        Conflict: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorBody"];
+            };
+        };
+        /** @description `forbidden`: The caller lacks the scope. */
+        Forbidden: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorBody"];
+            };
+        };
+        /**
+         * @description `forbidden`: The caller lacks the scope.
+         *
+         *     `reauth_required`: The action needs a login session younger than five minutes.
+         */
+        ForbiddenOrReauthRequired: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorBody"];
+            };
+        };
+        /** @description `insufficient_storage`: There is no room on the disk for the write. */
+        InsufficientStorage: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorBody"];
+            };
+        };
+        /** @description `internal`: The host failed. */
+        Internal: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorBody"];
+            };
+        };
+        /** @description `invalid_config`: The configuration breaks its schema. */
+        InvalidConfig: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorBody"];
+            };
+        };
+        /** @description `invalid_request`: The request is not valid: its syntax, a parameter, or a combination of them. */
+        InvalidRequest: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorBody"];
+            };
+        };
+        /** @description `misdirected_request`: The request was sent to a server that does not answer for that host name. */
+        MisdirectedRequest: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorBody"];
+            };
+        };
+        /** @description `not_found`: What was named does not exist. */
+        NotFound: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorBody"];
+            };
+        };
+        /**
+         * @description `not_found`: What was named does not exist.
+         *
+         *     `model_not_found`: No plugin offers the model, or the caller may not use it.
+         */
+        NotFoundOrModelNotFound: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorBody"];
+            };
+        };
+        /** @description `conflict`: The state changed meanwhile, or does not allow the action. */
+        OpenAiConflict: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["OpenAiErrorBody"];
+            };
+        };
+        /** @description `forbidden`: The caller lacks the scope. */
+        OpenAiForbidden: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["OpenAiErrorBody"];
+            };
+        };
+        /** @description `internal`: The host failed. */
+        OpenAiInternal: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["OpenAiErrorBody"];
+            };
+        };
+        /** @description `invalid_api_key`: The credential is missing, unknown, expired or revoked. */
+        OpenAiInvalidApiKey: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                "www-authenticate": components["headers"]["WwwAuthenticate"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["OpenAiErrorBody"];
+            };
+        };
+        /** @description `invalid_request`: The request is not valid: its syntax, a parameter, or a combination of them. */
+        OpenAiInvalidRequest: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["OpenAiErrorBody"];
+            };
+        };
+        /** @description `misdirected_request`: The request was sent to a server that does not answer for that host name. */
+        OpenAiMisdirectedRequest: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["OpenAiErrorBody"];
+            };
+        };
+        /** @description `model_not_found`: No plugin offers the model, or the caller may not use it. */
+        OpenAiModelNotFound: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["OpenAiErrorBody"];
+            };
+        };
+        /**
+         * @description `not_found`: What was named does not exist.
+         *
+         *     `model_not_found`: No plugin offers the model, or the caller may not use it.
+         */
+        OpenAiNotFoundOrModelNotFound: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["OpenAiErrorBody"];
+            };
+        };
+        /** @description `payload_too_large`: The body, frame or answer is larger than the limit. */
+        OpenAiPayloadTooLarge: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["OpenAiErrorBody"];
+            };
+        };
+        /**
+         * @description `plugin_error`: The plugin failed, or its answer broke the protocol.
+         *
+         *     `plugin_disconnected`: The plugin's session ended before it answered.
+         */
+        OpenAiPluginErrorOrPluginDisconnected: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["OpenAiErrorBody"];
+            };
+        };
+        /** @description `plugin_unavailable`: No ready instance serves the capability. */
+        OpenAiPluginUnavailable: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                "retry-after": components["headers"]["RetryAfter"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["OpenAiErrorBody"];
+            };
+        };
+        /**
+         * @description `plugin_unavailable`: No ready instance serves the capability.
+         *
+         *     `overloaded`: The queue is full, or waiting in it took too long.
+         */
+        OpenAiPluginUnavailableOrOverloaded: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                "retry-after": components["headers"]["RetryAfter"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["OpenAiErrorBody"];
+            };
+        };
+        /**
+         * @description `rate_limit_exceeded`: Too many requests in too short a time.
+         *
+         *     `insufficient_quota`: The budget of the key or user is used up.
+         */
+        OpenAiRateLimitExceededOrInsufficientQuota: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                "retry-after": components["headers"]["RetryAfter"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["OpenAiErrorBody"];
+            };
+        };
+        /** @description `timeout`: The deadline passed before the answer came. */
+        OpenAiTimeout: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["OpenAiErrorBody"];
+            };
+        };
+        /** @description `unsupported_media_type`: The body's content type is not one that the route reads. */
+        OpenAiUnsupportedMediaType: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["OpenAiErrorBody"];
+            };
+        };
+        /** @description `payload_too_large`: The body, frame or answer is larger than the limit. */
+        PayloadTooLarge: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorBody"];
+            };
+        };
+        /** @description `plugin_error`: The plugin failed, or its answer broke the protocol. */
+        PluginError: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorBody"];
+            };
+        };
+        /**
+         * @description `plugin_error`: The plugin failed, or its answer broke the protocol.
+         *
+         *     `plugin_disconnected`: The plugin's session ended before it answered.
+         */
+        PluginErrorOrPluginDisconnected: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorBody"];
+            };
+        };
+        /** @description `plugin_unavailable`: No ready instance serves the capability. */
+        PluginUnavailable: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                "retry-after": components["headers"]["RetryAfter"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorBody"];
+            };
+        };
+        /**
+         * @description `plugin_unavailable`: No ready instance serves the capability.
+         *
+         *     `overloaded`: The queue is full, or waiting in it took too long.
+         */
+        PluginUnavailableOrOverloaded: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                "retry-after": components["headers"]["RetryAfter"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorBody"];
+            };
+        };
+        /** @description `rate_limited`: Too many requests in too short a time. */
+        RateLimited: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                "retry-after": components["headers"]["RetryAfter"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorBody"];
+            };
+        };
+        /**
+         * @description `rate_limited`: Too many requests in too short a time.
+         *
+         *     `quota_exceeded`: The budget of the key or user is used up.
+         */
+        RateLimitedOrQuotaExceeded: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                "retry-after": components["headers"]["RetryAfter"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorBody"];
+            };
+        };
+        /** @description `timeout`: The deadline passed before the answer came. */
+        Timeout: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorBody"];
+            };
+        };
+        /** @description `unauthorized`: The credential is missing, unknown, expired or revoked. */
+        Unauthorized: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                "www-authenticate": components["headers"]["WwwAuthenticate"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorBody"];
+            };
+        };
+        /** @description `unsupported_media_type`: The body's content type is not one that the route reads. */
+        UnsupportedMediaType: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorBody"];
+            };
+        };
+    };
+    parameters: never;
+    requestBodies: never;
+    headers: {
+        /** @description The id of the request, a UUID, which the logs of host and plugins name. */
+        RequestId: string;
+        /** @description Who failed. The request's own faults count as the host's. */
+        ErrorSource: "host" | "plugin";
+        /** @description After how many seconds to try again. */
+        RetryAfter: number;
+        /** @description `Bearer`. */
+        WwwAuthenticate: string;
+    };
+    pathItems: never;
+}
+export type $defs = Record<string, never>;
+export interface operations {
+    postV1ChatCompletions: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ChatRequest"];
+            };
+        };
+        responses: {
+            /**
+             * @description The completion.
+             *
+             *     With `stream`, its chunks, and `[DONE]` at a successful end.
+             */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Completion"];
+                    "text/event-stream": components["schemas"]["Completion"];
+                };
+            };
+            400: components["responses"]["OpenAiInvalidRequest"];
+            401: components["responses"]["OpenAiInvalidApiKey"];
+            403: components["responses"]["OpenAiForbidden"];
+            404: components["responses"]["OpenAiNotFoundOrModelNotFound"];
+            409: components["responses"]["OpenAiConflict"];
+            413: components["responses"]["OpenAiPayloadTooLarge"];
+            415: components["responses"]["OpenAiUnsupportedMediaType"];
+            421: components["responses"]["OpenAiMisdirectedRequest"];
+            429: components["responses"]["OpenAiRateLimitExceededOrInsufficientQuota"];
+            500: components["responses"]["OpenAiInternal"];
+            502: components["responses"]["OpenAiPluginErrorOrPluginDisconnected"];
+            503: components["responses"]["OpenAiPluginUnavailableOrOverloaded"];
+            504: components["responses"]["OpenAiTimeout"];
+        };
+    };
+    postV1Completions: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CompletionRequest"];
+            };
+        };
+        responses: {
+            /**
+             * @description The completion.
+             *
+             *     With `stream`, its chunks, and `[DONE]` at a successful end.
+             */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Completion"];
+                    "text/event-stream": components["schemas"]["Completion"];
+                };
+            };
+            400: components["responses"]["OpenAiInvalidRequest"];
+            401: components["responses"]["OpenAiInvalidApiKey"];
+            403: components["responses"]["OpenAiForbidden"];
+            404: components["responses"]["OpenAiNotFoundOrModelNotFound"];
+            409: components["responses"]["OpenAiConflict"];
+            413: components["responses"]["OpenAiPayloadTooLarge"];
+            415: components["responses"]["OpenAiUnsupportedMediaType"];
+            421: components["responses"]["OpenAiMisdirectedRequest"];
+            429: components["responses"]["OpenAiRateLimitExceededOrInsufficientQuota"];
+            500: components["responses"]["OpenAiInternal"];
+            502: components["responses"]["OpenAiPluginErrorOrPluginDisconnected"];
+            503: components["responses"]["OpenAiPluginUnavailableOrOverloaded"];
+            504: components["responses"]["OpenAiTimeout"];
+        };
+    };
+    postV1Embeddings: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EmbeddingRequest"];
+            };
+        };
+        responses: {
+            /** @description The embeddings. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Embeddings"];
+                };
+            };
+            400: components["responses"]["OpenAiInvalidRequest"];
+            401: components["responses"]["OpenAiInvalidApiKey"];
+            403: components["responses"]["OpenAiForbidden"];
+            404: components["responses"]["OpenAiNotFoundOrModelNotFound"];
+            409: components["responses"]["OpenAiConflict"];
+            413: components["responses"]["OpenAiPayloadTooLarge"];
+            415: components["responses"]["OpenAiUnsupportedMediaType"];
+            421: components["responses"]["OpenAiMisdirectedRequest"];
+            429: components["responses"]["OpenAiRateLimitExceededOrInsufficientQuota"];
+            500: components["responses"]["OpenAiInternal"];
+            502: components["responses"]["OpenAiPluginErrorOrPluginDisconnected"];
+            503: components["responses"]["OpenAiPluginUnavailableOrOverloaded"];
+            504: components["responses"]["OpenAiTimeout"];
+        };
+    };
+    getV1Models: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The models that the caller may use and that a plugin serves now. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServedModels"];
+                };
+            };
+            401: components["responses"]["OpenAiInvalidApiKey"];
+            403: components["responses"]["OpenAiForbidden"];
+            421: components["responses"]["OpenAiMisdirectedRequest"];
+            429: components["responses"]["OpenAiRateLimitExceededOrInsufficientQuota"];
+            500: components["responses"]["OpenAiInternal"];
+            503: components["responses"]["OpenAiPluginUnavailable"];
+        };
+    };
+    getV1ModelsId: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The model's id, which may contain slashes, encoded or not. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The model. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServedModel"];
+                };
+            };
+            400: components["responses"]["OpenAiInvalidRequest"];
+            401: components["responses"]["OpenAiInvalidApiKey"];
+            403: components["responses"]["OpenAiForbidden"];
+            404: components["responses"]["OpenAiModelNotFound"];
+            421: components["responses"]["OpenAiMisdirectedRequest"];
+            429: components["responses"]["OpenAiRateLimitExceededOrInsufficientQuota"];
+            500: components["responses"]["OpenAiInternal"];
+            503: components["responses"]["OpenAiPluginUnavailable"];
+        };
+    };
+    getApiPlugins: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The plugins. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CataloguePlugin"][];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+        };
+    };
+    getApiPluginsTelemetry: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The newest sample of each launch. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AllTelemetry"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+        };
+    };
+    postApiPluginsExecute: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Execution"];
+            };
+        };
+        responses: {
+            /** @description What the plugin answered. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Executed"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFoundOrModelNotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            502: components["responses"]["PluginErrorOrPluginDisconnected"];
+            503: components["responses"]["PluginUnavailableOrOverloaded"];
+            504: components["responses"]["Timeout"];
+        };
+    };
+    getApiPluginsName: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The plugin's name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The plugin. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CataloguePlugin"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+        };
+    };
+    getApiPluginsNameStatus: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The plugin's name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Its status. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Standing"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+        };
+    };
+    getApiPluginsNameCapabilities: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The plugin's name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The capabilities. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Capabilities"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+        };
+    };
+    postApiPluginsNameInvoke: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The plugin's name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Invocation"];
+            };
+        };
+        responses: {
+            /** @description What the plugin answered. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvocationOutcome"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFoundOrModelNotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            502: components["responses"]["PluginErrorOrPluginDisconnected"];
+            503: components["responses"]["PluginUnavailableOrOverloaded"];
+            504: components["responses"]["Timeout"];
+        };
+    };
+    getAdminPlugins: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The plugins. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Plugin"][];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+        };
+    };
+    getAdminPluginsName: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The plugin's name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The plugin. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Plugin"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+        };
+    };
+    postAdminPluginsNameStart: {
+        parameters: {
+            query?: {
+                /** @description How many seconds to wait for it; without it, not at all. */
+                wait?: number;
+            };
+            header?: never;
+            path: {
+                /** @description The plugin's name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It came to its end while `wait` lasted. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Plugin"];
+                };
+            };
+            /** @description It is under way. */
+            202: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Plugin"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+            507: components["responses"]["InsufficientStorage"];
+        };
+    };
+    postAdminPluginsNameStop: {
+        parameters: {
+            query?: {
+                /** @description How many seconds to wait for it; without it, not at all. */
+                wait?: number;
+            };
+            header?: never;
+            path: {
+                /** @description The plugin's name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It came to its end while `wait` lasted. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Plugin"];
+                };
+            };
+            /** @description It is under way. */
+            202: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Plugin"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+            507: components["responses"]["InsufficientStorage"];
+        };
+    };
+    postAdminPluginsNameRestart: {
+        parameters: {
+            query?: {
+                /** @description How many seconds to wait for it; without it, not at all. */
+                wait?: number;
+            };
+            header?: never;
+            path: {
+                /** @description The plugin's name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It came to its end while `wait` lasted. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Plugin"];
+                };
+            };
+            /** @description It is under way. */
+            202: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Plugin"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+            507: components["responses"]["InsufficientStorage"];
+        };
+    };
+    getAdminPluginsNameTelemetry: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The plugin's name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The last half hour, oldest first. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PluginTelemetry"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+        };
+    };
+    getApiPluginsNameTelemetry: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The plugin's name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The last half hour, oldest first. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PluginTelemetry"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+        };
+    };
+    getAdminPluginsNameConfig: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The plugin's name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The entry; its `ETag` is the revision, for `If-Match`. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EntryView"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+        };
+    };
+    putAdminPluginsNameConfig: {
+        parameters: {
+            query?: {
+                /** @description When it takes effect; `now` unless said. */
+                apply?: components["schemas"]["Moment"];
+                /** @description Only say what would change. */
+                dryRun?: boolean;
+                /** @description What the author says about it, in at most 500 characters. */
+                note?: string;
+            };
+            header?: {
+                /** @description The revision that the change was made for, as in `ETag`; `*` for any. */
+                "if-match"?: string;
+            };
+            path: {
+                /** @description The plugin's name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    [key: string]: unknown;
+                };
+            };
+        };
+        responses: {
+            /** @description It is saved and, where the plugin runs, in force. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConfigOutcome"];
+                };
+            };
+            /** @description It is saved, and takes effect at the next start. */
+            202: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConfigOutcome"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["ForbiddenOrReauthRequired"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["MisdirectedRequest"];
+            422: components["responses"]["InvalidConfig"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            502: components["responses"]["PluginError"];
+            503: components["responses"]["PluginUnavailable"];
+            504: components["responses"]["Timeout"];
+            507: components["responses"]["InsufficientStorage"];
+        };
+    };
+    postAdminPluginsNameConfig: {
+        parameters: {
+            query?: {
+                /** @description When it takes effect; `now` unless said. */
+                apply?: components["schemas"]["Moment"];
+                /** @description Only say what would change. */
+                dryRun?: boolean;
+                /** @description What the author says about it, in at most 500 characters. */
+                note?: string;
+            };
+            header?: {
+                /** @description The revision that the change was made for, as in `ETag`; `*` for any. */
+                "if-match"?: string;
+            };
+            path: {
+                /** @description The plugin's name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    [key: string]: unknown;
+                };
+            };
+        };
+        responses: {
+            /** @description It is saved and, where the plugin runs, in force. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConfigOutcome"];
+                };
+            };
+            /** @description It is saved, and takes effect at the next start. */
+            202: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConfigOutcome"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["ForbiddenOrReauthRequired"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["MisdirectedRequest"];
+            422: components["responses"]["InvalidConfig"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            502: components["responses"]["PluginError"];
+            503: components["responses"]["PluginUnavailable"];
+            504: components["responses"]["Timeout"];
+            507: components["responses"]["InsufficientStorage"];
+        };
+    };
+    postAdminPluginsNameConfigReset: {
+        parameters: {
+            query?: {
+                /** @description When it takes effect; `now` unless said. */
+                apply?: components["schemas"]["Moment"];
+                /** @description Only say what would change. */
+                dryRun?: boolean;
+                /** @description What the author says about it, in at most 500 characters. */
+                note?: string;
+            };
+            header?: {
+                /** @description The revision that the change was made for, as in `ETag`; `*` for any. */
+                "if-match"?: string;
+            };
+            path: {
+                /** @description The plugin's name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EntryReset"];
+            };
+        };
+        responses: {
+            /** @description It is saved and, where the plugin runs, in force. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConfigOutcome"];
+                };
+            };
+            /** @description It is saved, and takes effect at the next start. */
+            202: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConfigOutcome"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["ForbiddenOrReauthRequired"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["MisdirectedRequest"];
+            422: components["responses"]["InvalidConfig"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            502: components["responses"]["PluginError"];
+            503: components["responses"]["PluginUnavailable"];
+            504: components["responses"]["Timeout"];
+            507: components["responses"]["InsufficientStorage"];
+        };
+    };
+    postAdminPluginsNameConfigReturn: {
+        parameters: {
+            query?: {
+                /** @description When it takes effect; `now` unless said. */
+                apply?: components["schemas"]["Moment"];
+                /** @description Only say what would change. */
+                dryRun?: boolean;
+                /** @description What the author says about it, in at most 500 characters. */
+                note?: string;
+            };
+            header?: {
+                /** @description The revision that the change was made for, as in `ETag`; `*` for any. */
+                "if-match"?: string;
+            };
+            path: {
+                /** @description The plugin's name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EntryReturn"];
+            };
+        };
+        responses: {
+            /** @description It is saved and, where the plugin runs, in force. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConfigOutcome"];
+                };
+            };
+            /** @description It is saved, and takes effect at the next start. */
+            202: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConfigOutcome"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["ForbiddenOrReauthRequired"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["MisdirectedRequest"];
+            422: components["responses"]["InvalidConfig"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            502: components["responses"]["PluginError"];
+            503: components["responses"]["PluginUnavailable"];
+            504: components["responses"]["Timeout"];
+            507: components["responses"]["InsufficientStorage"];
+        };
+    };
+    getAdminPluginsNameConfigDiff: {
+        parameters: {
+            query?: {
+                /** @description The first; the one before `to` unless said, 0 for the files alone. */
+                from?: number;
+                /** @description The second; the newest unless said. */
+                to?: number;
+            };
+            header?: never;
+            path: {
+                /** @description The plugin's name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What differs. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Comparison"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+        };
+    };
+    getAdminPluginsNameConfigRevisions: {
+        parameters: {
+            query?: {
+                /** @description Only those before the one with this number. */
+                before?: number;
+                /** @description How many, at most 100; 20 unless said. */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                /** @description The plugin's name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The revisions, newest first. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RevisionView"][];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+        };
+    };
+    getAdminPluginsNameConfigRevisionsRevision: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The plugin's name. */
+                name: string;
+                /** @description Its number. */
+                revision: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The revision. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WholeRevision"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+        };
+    };
+    getAdminMirror: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What is there, and what an import would change. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MirrorView"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+        };
+    };
+    postAdminMirrorImport: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What became of each plugin. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MirrorImport"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["ForbiddenOrReauthRequired"];
+            421: components["responses"]["MisdirectedRequest"];
+            422: components["responses"]["InvalidConfig"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+            507: components["responses"]["InsufficientStorage"];
+        };
+    };
+    postAdminMirrorDiscard: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Where it is now. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MirrorDiscard"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+        };
+    };
+    getAdminPluginsNameLogs: {
+        parameters: {
+            query?: {
+                /** @description How many of the last lines; 200 unless said. */
+                tail?: number;
+                /** @description The lines after the one with this number, instead of the last ones. */
+                since?: number;
+                /** @description The least level. */
+                level?: components["schemas"]["LogLevel"];
+            };
+            header?: {
+                /** @description The number of the last line that a stream had brought: as `since`. What is no number counts as nothing. */
+                "last-event-id"?: string;
+            };
+            path: {
+                /** @description The plugin's name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /**
+             * @description The lines, oldest first.
+             *
+             *     The lines, and those that come.
+             */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LogLines"];
+                    "text/event-stream": components["schemas"]["LogLine"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+        };
+    };
+    getApiPluginsNameLogs: {
+        parameters: {
+            query?: {
+                /** @description How many of the last lines; 200 unless said. */
+                tail?: number;
+                /** @description The lines after the one with this number, instead of the last ones. */
+                since?: number;
+                /** @description The least level. */
+                level?: components["schemas"]["LogLevel"];
+            };
+            header?: {
+                /** @description The number of the last line that a stream had brought: as `since`. What is no number counts as nothing. */
+                "last-event-id"?: string;
+            };
+            path: {
+                /** @description The plugin's name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /**
+             * @description The lines, oldest first.
+             *
+             *     The lines, and those that come.
+             */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LogLines"];
+                    "text/event-stream": components["schemas"]["LogLine"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+        };
+    };
+    getWs: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The socket is open. */
+            101: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+        };
+    };
+    getWsPlugins: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The socket is open. */
+            101: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+        };
+    };
+    postAuthTicket: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It opens one socket, within half a minute. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Ticket"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+        };
+    };
+    postAuthLogin: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Credentials"];
+            };
+        };
+        responses: {
+            /** @description A login. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    /** @description `bkg_session` and `bkg_refresh`. */
+                    "set-cookie"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Login"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["Internal"];
+            502: components["responses"]["PluginError"];
+            503: components["responses"]["PluginUnavailableOrOverloaded"];
+            504: components["responses"]["Timeout"];
+            507: components["responses"]["InsufficientStorage"];
+        };
+    };
+    postAuthRefresh: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["Refresh"];
+            };
+        };
+        responses: {
+            /** @description The login with new tokens. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    /** @description `bkg_session` and `bkg_refresh`. */
+                    "set-cookie"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Login"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimited"];
+            500: components["responses"]["Internal"];
+            502: components["responses"]["PluginError"];
+            503: components["responses"]["PluginUnavailableOrOverloaded"];
+            504: components["responses"]["Timeout"];
+            507: components["responses"]["InsufficientStorage"];
+        };
+    };
+    postAuthLogout: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The login has ended. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    /** @description Both cookies, empty. */
+                    "set-cookie"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            502: components["responses"]["PluginError"];
+            503: components["responses"]["PluginUnavailableOrOverloaded"];
+            507: components["responses"]["InsufficientStorage"];
+        };
+    };
+    getAuthMe: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The caller. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Me"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+        };
+    };
+    patchAuthMe: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["OwnName"];
+            };
+        };
+        responses: {
+            /** @description The user. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["User"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            502: components["responses"]["PluginError"];
+            503: components["responses"]["PluginUnavailableOrOverloaded"];
+            504: components["responses"]["Timeout"];
+            507: components["responses"]["InsufficientStorage"];
+        };
+    };
+    postAuthPassword: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["OwnPassword"];
+            };
+        };
+        responses: {
+            /** @description It is changed. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            502: components["responses"]["PluginError"];
+            503: components["responses"]["PluginUnavailableOrOverloaded"];
+            504: components["responses"]["Timeout"];
+            507: components["responses"]["InsufficientStorage"];
+        };
+    };
+    getAuthSessions: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The logins. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Sessions"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            502: components["responses"]["PluginError"];
+            503: components["responses"]["PluginUnavailableOrOverloaded"];
+            507: components["responses"]["InsufficientStorage"];
+        };
+    };
+    deleteAuthSessionsId: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The login's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It has ended. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            502: components["responses"]["PluginError"];
+            503: components["responses"]["PluginUnavailableOrOverloaded"];
+            507: components["responses"]["InsufficientStorage"];
+        };
+    };
+    getAdminKeys: {
+        parameters: {
+            query?: {
+                /** @description Only this user's: a name or an id. */
+                user?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The keys, without their secrets. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Keys"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            502: components["responses"]["PluginError"];
+            503: components["responses"]["PluginUnavailableOrOverloaded"];
+            507: components["responses"]["InsufficientStorage"];
+        };
+    };
+    postAdminKeys: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewKey"];
+            };
+        };
+        responses: {
+            /** @description The key, with its secret, which is shown this once. */
+            201: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MadeKey"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            502: components["responses"]["PluginError"];
+            503: components["responses"]["PluginUnavailableOrOverloaded"];
+            504: components["responses"]["Timeout"];
+            507: components["responses"]["InsufficientStorage"];
+        };
+    };
+    deleteAdminKeysId: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The key's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The key, which opens nothing any more. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Key"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            502: components["responses"]["PluginError"];
+            503: components["responses"]["PluginUnavailableOrOverloaded"];
+            507: components["responses"]["InsufficientStorage"];
+        };
+    };
+    postAdminKeysIdRotate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The key's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["Rotation"];
+            };
+        };
+        responses: {
+            /** @description The key, with its new secret, which is shown this once. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MadeKey"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            502: components["responses"]["PluginError"];
+            503: components["responses"]["PluginUnavailableOrOverloaded"];
+            504: components["responses"]["Timeout"];
+            507: components["responses"]["InsufficientStorage"];
+        };
+    };
+    getAdminUsers: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The users. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Users"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            502: components["responses"]["PluginError"];
+            503: components["responses"]["PluginUnavailableOrOverloaded"];
+            507: components["responses"]["InsufficientStorage"];
+        };
+    };
+    postAdminUsers: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewUser"];
+            };
+        };
+        responses: {
+            /** @description The user, with the password if one was made. */
+            201: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserWithPassword"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            502: components["responses"]["PluginError"];
+            503: components["responses"]["PluginUnavailableOrOverloaded"];
+            504: components["responses"]["Timeout"];
+            507: components["responses"]["InsufficientStorage"];
+        };
+    };
+    deleteAdminUsersId: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The user's id or name. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is gone. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            502: components["responses"]["PluginError"];
+            503: components["responses"]["PluginUnavailableOrOverloaded"];
+            507: components["responses"]["InsufficientStorage"];
+        };
+    };
+    patchAdminUsersId: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The user's id or name. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["UserChange"];
+            };
+        };
+        responses: {
+            /** @description The user. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["User"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            502: components["responses"]["PluginError"];
+            503: components["responses"]["PluginUnavailableOrOverloaded"];
+            504: components["responses"]["Timeout"];
+            507: components["responses"]["InsufficientStorage"];
+        };
+    };
+    postAdminUsersIdPassword: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The user's id or name. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewPassword"];
+            };
+        };
+        responses: {
+            /** @description The user. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["User"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            502: components["responses"]["PluginError"];
+            503: components["responses"]["PluginUnavailableOrOverloaded"];
+            504: components["responses"]["Timeout"];
+            507: components["responses"]["InsufficientStorage"];
+        };
+    };
+    postAdminUsersIdReset: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The user's name. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["UserReset"];
+            };
+        };
+        responses: {
+            /** @description The user, with the password if one was made. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserWithPassword"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            502: components["responses"]["PluginError"];
+            503: components["responses"]["PluginUnavailableOrOverloaded"];
+            504: components["responses"]["Timeout"];
+            507: components["responses"]["InsufficientStorage"];
+        };
+    };
+    getAdminRoles: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The roles. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Roles"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            502: components["responses"]["PluginError"];
+            503: components["responses"]["PluginUnavailableOrOverloaded"];
+            507: components["responses"]["InsufficientStorage"];
+        };
+    };
+    putAdminRolesName: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The role's name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RoleScopes"];
+            };
+        };
+        responses: {
+            /** @description The role. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Role"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            502: components["responses"]["PluginError"];
+            503: components["responses"]["PluginUnavailableOrOverloaded"];
+            504: components["responses"]["Timeout"];
+            507: components["responses"]["InsufficientStorage"];
+        };
+    };
+    deleteAdminRolesName: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The role's name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is gone. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            502: components["responses"]["PluginError"];
+            503: components["responses"]["PluginUnavailableOrOverloaded"];
+            507: components["responses"]["InsufficientStorage"];
+        };
+    };
+    getAdminSessions: {
+        parameters: {
+            query?: {
+                /** @description Only this user's: a name or an id. */
+                user?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The logins. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Sessions"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            502: components["responses"]["PluginError"];
+            503: components["responses"]["PluginUnavailableOrOverloaded"];
+            507: components["responses"]["InsufficientStorage"];
+        };
+    };
+    deleteAdminSessionsId: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The login's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It has ended. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            502: components["responses"]["PluginError"];
+            503: components["responses"]["PluginUnavailableOrOverloaded"];
+            507: components["responses"]["InsufficientStorage"];
+        };
+    };
+    getAdminAudit: {
+        parameters: {
+            query?: {
+                /** @description How many; 100 unless said. */
+                limit?: number;
+                /** @description Only those before the one with this number. */
+                before?: number;
+                /** @description Only actions that begin so, such as `key.`. */
+                action?: string;
+                /** @description Only what this user did. */
+                actor?: string;
+                /** @description Only what was written at this time or later. */
+                since?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The entries, newest first. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuditEntries"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+        };
+    };
+    getAdminRequests: {
+        parameters: {
+            query?: {
+                /** @description How many; 100 unless said. */
+                limit?: number;
+                /** @description Only those before the one with this number. */
+                before?: number;
+                /** @description Only the request with this `x-request-id`. */
+                id?: string;
+                /** @description Only requests with the API key of this id. */
+                key?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The requests, newest first. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RequestRecords"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+        };
+    };
+    getHealth: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The host answers. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Health"];
+                };
+            };
+            421: components["responses"]["MisdirectedRequest"];
+            500: components["responses"]["Internal"];
+        };
+    };
+    getHealthReady: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It does. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Health"];
+                };
+            };
+            421: components["responses"]["MisdirectedRequest"];
+            500: components["responses"]["Internal"];
+            /** @description Not yet: ask again. */
+            503: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Health"];
+                };
+            };
+        };
+    };
+    getAdminPorts: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Every listener of the host and of its plugins. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Ports"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+        };
+    };
+    getAdminSystem: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Its version, figures and configuration. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["System"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+        };
+    };
+    getOpenapiJson: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The `etag` of a document that one has. */
+                "if-none-match"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The document. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    /** @description What stays the same while the document does. */
+                    etag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
+                };
+            };
+            /** @description It is the one that `if-none-match` names. */
+            304: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+        };
+    };
+    getDocs: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The page. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/html": string;
+                };
+            };
+            /** @description `unauthorized`: The credential is missing, unknown, expired or revoked. */
+            401: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    "x-bkg-error-source": components["headers"]["ErrorSource"];
+                    "www-authenticate": components["headers"]["WwwAuthenticate"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                    "text/html": string;
+                };
+            };
+            /** @description `forbidden`: The caller lacks the scope. */
+            403: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    "x-bkg-error-source": components["headers"]["ErrorSource"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                    "text/html": string;
+                };
+            };
+            /** @description `misdirected_request`: The request was sent to a server that does not answer for that host name. */
+            421: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    "x-bkg-error-source": components["headers"]["ErrorSource"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                    "text/html": string;
+                };
+            };
+            /**
+             * @description `rate_limited`: Too many requests in too short a time.
+             *
+             *     `quota_exceeded`: The budget of the key or user is used up.
+             */
+            429: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    "x-bkg-error-source": components["headers"]["ErrorSource"];
+                    "retry-after": components["headers"]["RetryAfter"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                    "text/html": string;
+                };
+            };
+            /** @description `internal`: The host failed. */
+            500: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    "x-bkg-error-source": components["headers"]["ErrorSource"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                    "text/html": string;
+                };
+            };
+            /** @description `plugin_unavailable`: No ready instance serves the capability. */
+            503: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    "x-bkg-error-source": components["headers"]["ErrorSource"];
+                    "retry-after": components["headers"]["RetryAfter"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                    "text/html": string;
+                };
+            };
+        };
+    };
+}
