@@ -249,6 +249,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/plugins/routes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the routes of plugins
+         * @description Needs any credential.
+         */
+        get: operations["getApiPluginsRoutes"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/plugins": {
         parameters: {
             query?: never;
@@ -283,6 +303,26 @@ export interface paths {
          * @description Needs the scope `plugin:read`.
          */
         get: operations["getAdminPluginsName"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/plugins/{name}/routes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the HTTP routes of a plugin
+         * @description Needs the scope `plugin:read`.
+         */
+        get: operations["getAdminPluginsNameRoutes"];
         put?: never;
         post?: never;
         delete?: never;
@@ -594,7 +634,7 @@ export interface paths {
         };
         /**
          * Read the log of a plugin
-         * @description As JSON a page of lines. With `Accept: text/event-stream` the page comes first and the stream goes on from it without a hole: events `line` with a line as `data` and its number as `id`, and events `gap` with `{"lines": N}` for lines that are missing.
+         * @description As JSON a page of lines that the filters take. With `Accept: text/event-stream` the page comes first and the stream goes on from it without a hole: events `line` with a line as `data` and its number as `id`, and events `gap` with `{"lines": N}` for lines that are missing.
          *
          *     Needs the scope `plugin:read`.
          */
@@ -616,11 +656,53 @@ export interface paths {
         };
         /**
          * Read the log of a plugin
-         * @description As JSON a page of lines. With `Accept: text/event-stream` the page comes first and the stream goes on from it without a hole: events `line` with a line as `data` and its number as `id`, and events `gap` with `{"lines": N}` for lines that are missing.
+         * @description As JSON a page of lines that the filters take. With `Accept: text/event-stream` the page comes first and the stream goes on from it without a hole: events `line` with a line as `data` and its number as `id`, and events `gap` with `{"lines": N}` for lines that are missing.
          *
          *     Needs the scope `plugin:read`.
          */
         get: operations["getApiPluginsNameLogs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/plugins/{name}/logs/download": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Download the log of a plugin
+         * @description Needs the scope `plugin:read`.
+         */
+        get: operations["getAdminPluginsNameLogsDownload"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/logs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read the logs of all plugins, by time
+         * @description As the log of one plugin; a place is a number for each plugin, such as `ping:12,tester:7`.
+         *
+         *     Needs the scope `plugin:read`.
+         */
+        get: operations["getAdminLogs"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1499,6 +1581,8 @@ export interface components {
             /** @description The user's password, of 72 bytes at most. */
             password: string;
         };
+        /** @description A number for each plugin, as text `ping:12,tester:7`. A plugin that is not named is at its beginning. */
+        Cursor: string;
         /** @description A vector. */
         Embedding: {
             /** @description `embedding`. */
@@ -1788,6 +1872,19 @@ export interface components {
         };
         /** @description Where a value of an entry comes from. */
         LayerOrigin: "default" | "plugin.json" | "plugins.json" | "config.json" | "saved";
+        /** @description A route where clients reach it. */
+        LiveRoute: {
+            /** @description The method. */
+            method: string;
+            /** @description The whole path, with `{name}` for a segment and `{*name}` for the rest. */
+            path: string;
+            /** @description Whose it is. */
+            plugin: string;
+            /** @description What answers it. */
+            capability: string;
+            /** @description Whether its answer is streamed. */
+            streaming: boolean;
+        };
         /** @description What the processes of a plugin run with. */
         LiveView: {
             /**
@@ -1818,6 +1915,8 @@ export interface components {
              */
             diskErrors: number;
         };
+        /** @description What the file is made of. */
+        LogFormat: "text" | "ndjson";
         /** @description How much a log line matters. */
         LogLevel: "trace" | "debug" | "info" | "warn" | "error";
         /** @description A line of a plugin's log. */
@@ -1855,14 +1954,23 @@ export interface components {
              */
             pluginTime?: string | null;
         };
-        /** @description A page of lines. */
-        LogLines: {
+        /** @description Some lines of one plugin, oldest first. */
+        LogPage: {
+            /** @description The lines. */
             lines: components["schemas"]["LogLine"][];
             /**
              * Format: uint64
-             * @description How many lines before the first one are no longer kept, of those that were asked for.
+             * @description How many lines of the part that was looked at are no longer kept, or never reached the files.
              */
             missing: number;
+            /**
+             * Format: uint64
+             * @description The number up to which the log was looked at: whoever wants what comes later asks for lines after
+             *     this one.
+             */
+            reached: number;
+            /** @description Where there may be more of what was asked for. */
+            next?: components["schemas"]["NextPage"] | null;
         };
         /** @description How a line came. */
         LogStream: "bus" | "stdout" | "stderr" | "host";
@@ -1982,6 +2090,20 @@ export interface components {
              */
             lastLoginAt?: string | null;
         };
+        /** @description Some lines of many plugins, by time. */
+        MergedPage: {
+            /** @description The lines. */
+            lines: components["schemas"]["LogLine"][];
+            /**
+             * Format: uint64
+             * @description How many lines of the part that was looked at are no longer kept, or never reached the files.
+             */
+            missing: number;
+            /** @description Up to where the logs were looked at: whoever wants what comes later asks for lines after this. */
+            reached: components["schemas"]["Cursor"];
+            /** @description Where there may be more of what was asked for. */
+            next?: components["schemas"]["NextMergedPage"] | null;
+        };
         /** @description What became of an edit that was given up. */
         MirrorDiscard: {
             /** @description Where what was written by hand is now; absent if there was nothing. */
@@ -2076,6 +2198,20 @@ export interface components {
             /** @description How the user is called. */
             displayName?: string | null;
         };
+        /** @description Where the next page of merged logs begins. */
+        NextMergedPage: {
+            since: components["schemas"]["Cursor"];
+        } | {
+            before: components["schemas"]["Cursor"];
+        };
+        /** @description Where the next page begins. */
+        NextPage: {
+            /** Format: uint64 */
+            since: number;
+        } | {
+            /** Format: uint64 */
+            before: number;
+        };
         /** @description The body of every answer below `/v1` that is an error. */
         OpenAiErrorBody: {
             error: components["schemas"]["OpenAiErrorObject"];
@@ -2106,6 +2242,16 @@ export interface components {
             oldPassword: string;
             /** @description The password from now on. */
             newPassword: string;
+        };
+        /** @description The HTTP routes of one plugin. */
+        OwnRoutes: {
+            /** @description Every route, with the whole path. */
+            routes: components["schemas"]["LiveRoute"][];
+            /**
+             * Format: uint64
+             * @description How many headers were left out of the plugin's answers since the host started.
+             */
+            droppedHeaders: number;
         };
         /** @description What an instance said of its own process. */
         OwnTelemetry: {
@@ -2292,7 +2438,10 @@ export interface components {
         Route: {
             /** @description The HTTP method, in capitals. */
             method: string;
-            /** @description The path below the plugin's prefix; `{name}` stands for one segment. */
+            /**
+             * @description The path below the plugin's prefix; `{name}` stands for one segment, `{*name}` at the end for
+             *     all that is left.
+             */
             path: string;
             /** @description What answers it. */
             capability: string;
@@ -3513,6 +3662,33 @@ export interface operations {
             504: components["responses"]["Timeout"];
         };
     };
+    getApiPluginsRoutes: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Those that the caller may use, with their whole paths. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LiveRoute"][];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+        };
+    };
     getAdminPlugins: {
         parameters: {
             query?: never;
@@ -3560,6 +3736,38 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Plugin"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+        };
+    };
+    getAdminPluginsNameRoutes: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The plugin's name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Its routes. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OwnRoutes"];
                 };
             };
             400: components["responses"]["InvalidRequest"];
@@ -4260,11 +4468,25 @@ export interface operations {
                 tail?: number;
                 /** @description The lines after the one with this number, instead of the last ones. */
                 since?: number;
+                /** @description The lines before the one with this number. */
+                before?: number;
                 /** @description The least level. */
                 level?: components["schemas"]["LogLevel"];
+                /** @description How the lines came. */
+                stream?: components["schemas"]["LogStream"];
+                /** @description What the message must hold, in upper or lower case. */
+                text?: string;
+                /** @description What the message must match: the syntax of the Rust crate `regex`. */
+                regex?: string;
+                /** @description Only lines of this launch: the `instance` of a line. */
+                run?: string;
+                /** @description Only lines of this time or later. */
+                from?: string;
+                /** @description Only lines before this time. */
+                to?: string;
             };
             header?: {
-                /** @description The number of the last line that a stream had brought: as `since`. What is no number counts as nothing. */
+                /** @description The number of the last line that a stream had brought: as `since`. */
                 "last-event-id"?: string;
             };
             path: {
@@ -4286,7 +4508,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["LogLines"];
+                    "application/json": components["schemas"]["LogPage"];
                     "text/event-stream": components["schemas"]["LogLine"];
                 };
             };
@@ -4307,11 +4529,25 @@ export interface operations {
                 tail?: number;
                 /** @description The lines after the one with this number, instead of the last ones. */
                 since?: number;
+                /** @description The lines before the one with this number. */
+                before?: number;
                 /** @description The least level. */
                 level?: components["schemas"]["LogLevel"];
+                /** @description How the lines came. */
+                stream?: components["schemas"]["LogStream"];
+                /** @description What the message must hold, in upper or lower case. */
+                text?: string;
+                /** @description What the message must match: the syntax of the Rust crate `regex`. */
+                regex?: string;
+                /** @description Only lines of this launch: the `instance` of a line. */
+                run?: string;
+                /** @description Only lines of this time or later. */
+                from?: string;
+                /** @description Only lines before this time. */
+                to?: string;
             };
             header?: {
-                /** @description The number of the last line that a stream had brought: as `since`. What is no number counts as nothing. */
+                /** @description The number of the last line that a stream had brought: as `since`. */
                 "last-event-id"?: string;
             };
             path: {
@@ -4333,7 +4569,123 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["LogLines"];
+                    "application/json": components["schemas"]["LogPage"];
+                    "text/event-stream": components["schemas"]["LogLine"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+        };
+    };
+    getAdminPluginsNameLogsDownload: {
+        parameters: {
+            query?: {
+                /** @description How lines are written; `text` unless said. */
+                format?: components["schemas"]["LogFormat"];
+                /** @description Only lines after the one with this number. */
+                since?: number;
+                /** @description The least level. */
+                level?: components["schemas"]["LogLevel"];
+                /** @description How the lines came. */
+                stream?: components["schemas"]["LogStream"];
+                /** @description What the message must hold, in upper or lower case. */
+                text?: string;
+                /** @description What the message must match: the syntax of the Rust crate `regex`. */
+                regex?: string;
+                /** @description Only lines of this launch: the `instance` of a line. */
+                run?: string;
+                /** @description Only lines of this time or later. */
+                from?: string;
+                /** @description Only lines before this time. */
+                to?: string;
+            };
+            header?: never;
+            path: {
+                /** @description The plugin's name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /**
+             * @description The lines that the filters take, one each.
+             *
+             *     The same as one JSON object each.
+             */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/plain": string;
+                    "application/x-ndjson": string;
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+        };
+    };
+    getAdminLogs: {
+        parameters: {
+            query?: {
+                /** @description Only the log of this plugin; may be there several times. */
+                plugin?: string;
+                /** @description How many of the last lines; 200 unless said. */
+                tail?: number;
+                /** @description The lines after this place. */
+                since?: string;
+                /** @description The lines before this place. */
+                before?: string;
+                /** @description The least level. */
+                level?: components["schemas"]["LogLevel"];
+                /** @description How the lines came. */
+                stream?: components["schemas"]["LogStream"];
+                /** @description What the message must hold, in upper or lower case. */
+                text?: string;
+                /** @description What the message must match: the syntax of the Rust crate `regex`. */
+                regex?: string;
+                /** @description Only lines of this launch: the `instance` of a line. */
+                run?: string;
+                /** @description Only lines of this time or later. */
+                from?: string;
+                /** @description Only lines before this time. */
+                to?: string;
+            };
+            header?: {
+                /** @description The place that a stream had reached: as `since`. */
+                "last-event-id"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /**
+             * @description The lines, oldest first.
+             *
+             *     The lines, and those that come.
+             */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MergedPage"];
                     "text/event-stream": components["schemas"]["LogLine"];
                 };
             };
@@ -4368,6 +4720,16 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             421: components["responses"]["MisdirectedRequest"];
+            /** @description The request does not ask for a WebSocket. */
+            426: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
             429: components["responses"]["RateLimitedOrQuotaExceeded"];
             500: components["responses"]["Internal"];
             503: components["responses"]["PluginUnavailable"];
@@ -4394,6 +4756,16 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             421: components["responses"]["MisdirectedRequest"];
+            /** @description The request does not ask for a WebSocket. */
+            426: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
             429: components["responses"]["RateLimitedOrQuotaExceeded"];
             500: components["responses"]["Internal"];
             503: components["responses"]["PluginUnavailable"];

@@ -13,6 +13,7 @@ use http::{HeaderValue, StatusCode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use tokio::task::JoinError;
 
 use super::Admin;
 use crate::config::patch::Change;
@@ -193,22 +194,24 @@ pub(super) async fn read(admin: Arc<Admin>, call: Call, _: Body) -> Result<Respo
 
 pub(super) async fn patch(admin: Arc<Admin>, call: Call, body: Body) -> Result<Response, Problem> {
     let body: Map<String, Value> = members(&call.json(body, &admin.config.http).await?)?;
-    change(&admin, &call, with_name(&call, body, Edit::Patch)?).await
+    let edit = with_name(&call, body, Edit::Patch)?;
+    change(admin, call, edit).await
 }
 
 pub(super) async fn replace(admin: Arc<Admin>, call: Call, body: Body) -> Result<Response, Problem> {
     let body: Map<String, Value> = members(&call.json(body, &admin.config.http).await?)?;
-    change(&admin, &call, with_name(&call, body, Edit::Whole)?).await
+    let edit = with_name(&call, body, Edit::Whole)?;
+    change(admin, call, edit).await
 }
 
 pub(super) async fn reset(admin: Arc<Admin>, call: Call, body: Body) -> Result<Response, Problem> {
     let Reset { paths } = members(&call.json(body, &admin.config.http).await?)?;
-    change(&admin, &call, Edit::Reset(paths)).await
+    change(admin, call, Edit::Reset(paths)).await
 }
 
 pub(super) async fn go_back(admin: Arc<Admin>, call: Call, body: Body) -> Result<Response, Problem> {
     let Return { revision } = members(&call.json(body, &admin.config.http).await?)?;
-    change(&admin, &call, Edit::Return(revision)).await
+    change(admin, call, Edit::Return(revision)).await
 }
 
 pub(super) async fn diff(admin: Arc<Admin>, call: Call, _: Body) -> Result<Response, Problem> {
@@ -244,8 +247,13 @@ pub(super) async fn mirror(admin: Arc<Admin>, _: Call, _: Body) -> Result<Respon
 }
 
 pub(super) async fn import(admin: Arc<Admin>, call: Call, _: Body) -> Result<Response, Problem> {
+    let entries = Arc::clone(&admin.entries);
+    ended(entries.carry_out(async move { take_mirror(&admin, &call).await }).await)
+}
+
+async fn take_mirror(admin: &Admin, call: &Call) -> Result<Response, Problem> {
     let import = admin.entries.import().await?;
-    require(&call, import.right())?;
+    require(call, import.right())?;
     let action = |plugin: &str, changes: &[Change]| {
         let paths: Vec<&str> = changes.iter().map(|change| change.path.as_str()).collect();
         call.action("config.import", format!("plugin {plugin}"), json!({ "paths": paths }))
@@ -260,8 +268,20 @@ pub(super) async fn give_up(admin: Arc<Admin>, _: Call, _: Body) -> Result<Respo
     Ok(axum::Json(MirrorDiscard { kept }).into_response())
 }
 
+/// Makes an edit, to its end: a client that leaves does not stop it half way.
+async fn change(admin: Arc<Admin>, call: Call, edit: Edit) -> Result<Response, Problem> {
+    let entries = Arc::clone(&admin.entries);
+    ended(entries.carry_out(async move { edit_entry(&admin, &call, edit).await }).await)
+}
+
+fn ended(edit: Result<Result<Response, Problem>, JoinError>) -> Result<Response, Problem> {
+    edit.unwrap_or_else(|panic| {
+        Err(Problem::new(ErrorCode::Internal, format!("the host failed at the edit: {panic}")))
+    })
+}
+
 /// Drafts an edit, asks for the right that it takes, and brings it to life.
-async fn change(admin: &Admin, call: &Call, edit: Edit) -> Result<Response, Problem> {
+async fn edit_entry(admin: &Admin, call: &Call, edit: Edit) -> Result<Response, Problem> {
     let name = call.param("name")?;
     let apply = match call.query("apply")?.as_deref() {
         None | Some("now") => Apply::Now,
@@ -375,7 +395,7 @@ impl From<EntriesError> for Problem {
             EntriesError::NotTaken { .. } | EntriesError::DoesNotRun { .. } => {
                 Self::new(ErrorCode::PluginError, message)
             }
-            EntriesError::Sealed { .. } => Self::new(ErrorCode::Internal, message),
+            EntriesError::Sealed { .. } => Self::new(ErrorCode::InvalidConfig, message),
             EntriesError::Store(error) => error.into(),
         }
     }

@@ -171,6 +171,8 @@ pub struct Host {
     pub dispatcher: Arc<Dispatcher>,
     /// Who starts and stops plugins.
     pub supervisor: Arc<Supervisor>,
+    /// What plugins are configured to be.
+    entries: Arc<Entries>,
     /// What the processes of plugins cost.
     pub telemetry: Arc<Telemetry>,
     /// What the host itself keeps.
@@ -269,6 +271,7 @@ impl Host {
             times.drain + times.grace + times.register_timeout,
         );
         entries.begin().await;
+        let entries = Arc::new(entries);
         let telemetry = Telemetry::new(Arc::clone(&registry), config.telemetry_interval);
         let measuring = tokio::spawn(Arc::clone(&telemetry).run(stop_bus.clone()));
 
@@ -305,7 +308,7 @@ impl Host {
             catalogue: Arc::clone(&catalogue),
             registry: Arc::clone(&registry),
             supervisor: Arc::clone(&supervisor),
-            entries: Arc::new(entries),
+            entries: Arc::clone(&entries),
             logs: logs.clone(),
             telemetry: Arc::clone(&telemetry),
             audit: store.audit.clone(),
@@ -342,7 +345,7 @@ impl Host {
         let routes = plugin_routes::routes(routes, &plugin_routes);
         let routes = accounts::routes(admin::routes(routes, &operator), &Arc::new(accounts));
         let routes = live::routes(api::routes(routes, &applications), &live);
-        let reference = Arc::new(Reference::default());
+        let reference = Arc::new(Reference::new(Arc::clone(&registry)));
         let routes = reference::routes(routes, &reference);
         reference.describe(routes.table());
         let table = routes.table().to_vec();
@@ -362,6 +365,7 @@ impl Host {
             logs,
             dispatcher,
             supervisor,
+            entries,
             telemetry,
             table,
             ports,
@@ -403,6 +407,7 @@ impl Host {
         self.live.finish().await;
         self.changes.finish().await;
         self.supervisor.shut_down().await;
+        self.entries.finish().await;
         self.stop_bus.cancel();
         let _ = self.bus.await;
         let _ = self.attendance.await;

@@ -8,18 +8,16 @@ use std::io::{self, BufReader, Read};
 use std::time::Duration;
 
 use bkg_protocol::RawJson;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
-use serde::de::DeserializeOwned;
+use http::{HeaderValue, Method, Request, Response};
 use ureq::{Agent, Body};
 
-use super::Verdict;
-use super::address::Remote;
 use super::advice::{Circumstances, advice};
+use super::answer::Answer;
 use super::credential::{Credential, Origin};
 use super::daemon::Daemon;
 use super::error::{CliError, Refusal};
 use super::events::Events;
-use super::output::Output;
+use super::peer::Peer;
 use super::target::{Place, Target};
 
 /// How long a question about the present state may take.
@@ -29,15 +27,6 @@ const STREAM_SILENCE: Duration = Duration::from_secs(45);
 /// More than the longest page of log lines; a daemon that sends more is out of its mind.
 const LONGEST_ANSWER: u64 = 1 << 30;
 
-/// Who answers.
-#[derive(Debug)]
-pub(super) enum Peer {
-    /// The daemon of a data directory.
-    Local(Daemon),
-    /// The daemon at an address.
-    Elsewhere(Remote),
-}
-
 /// A connection to one daemon.
 pub(super) struct Client {
     /// Whose client this is.
@@ -45,60 +34,6 @@ pub(super) struct Client {
     agent: Agent,
     /// What its requests carry. None only for those that log in.
     credential: Option<Credential>,
-}
-
-/// What the daemon answered.
-#[derive(Debug)]
-pub(super) struct Answer {
-    /// Its status, a success.
-    pub(super) status: StatusCode,
-    /// The body as it was sent.
-    pub(super) body: String,
-    request: String,
-}
-
-impl Answer {
-    /// The body as a value.
-    ///
-    /// # Errors
-    /// It does not fit.
-    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, CliError> {
-        serde_json::from_str(&self.body).map_err(|error| CliError::Unreadable {
-            request: self.request.clone(),
-            reason: error.to_string(),
-        })
-    }
-
-    /// Shows what was asked for: the daemon's own JSON, or what `tell` says of it.
-    ///
-    /// # Errors
-    /// The body does not fit, or the output cannot be written.
-    pub(super) fn show<T: DeserializeOwned>(
-        &self,
-        output: &mut Output,
-        tell: impl FnOnce(T) -> String,
-    ) -> Result<Verdict, CliError> {
-        if output.wants_json() {
-            // What has nothing to say may come without a body; a script gets an object all the same.
-            output.json(if self.body.is_empty() { "{}" } else { &self.body })?;
-        } else {
-            output.text(&tell(self.read()?))?;
-        }
-        Ok(Verdict::Reached)
-    }
-
-    /// Shows that something was done which leaves nothing to be told about.
-    ///
-    /// # Errors
-    /// The output cannot be written.
-    pub(super) fn show_done(&self, output: &mut Output, sentence: &str) -> Result<Verdict, CliError> {
-        if output.wants_json() {
-            output.json(if self.body.is_empty() { "{}" } else { &self.body })?;
-        } else {
-            output.text(sentence)?;
-        }
-        Ok(Verdict::Reached)
-    }
 }
 
 impl Client {
@@ -371,45 +306,6 @@ impl Client {
     }
 }
 
-impl Peer {
-    fn address(&self) -> String {
-        match self {
-            Self::Local(daemon) => daemon.address(),
-            Self::Elsewhere(remote) => remote.address.to_string(),
-        }
-    }
-
-    /// What went wrong beyond the daemon's being away.
-    fn failure(&self, request: String, error: ureq::Error) -> CliError {
-        let reason = error.to_string();
-        let Self::Elsewhere(remote) = self else { return CliError::Broken { request, reason } };
-        let address = remote.address.clone();
-        if let Some(fault) = certificate_fault(&error) {
-            return CliError::untrusted(address, fault);
-        }
-        match error {
-            ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => {
-                CliError::Unreachable { address, reason }
-            }
-            _ => CliError::Broken { request, reason },
-        }
-    }
-}
-
-/// What is wrong with the certificate, if that is what ended the handshake.
-fn certificate_fault(error: &ureq::Error) -> Option<&rustls::CertificateError> {
-    let error = match error {
-        ureq::Error::Rustls(error) => error,
-        // The handshake is driven by reading and writing, which carry its errors inside of theirs.
-        ureq::Error::Io(error) => error.get_ref()?.downcast_ref::<rustls::Error>()?,
-        _ => return None,
-    };
-    match error {
-        rustls::Error::InvalidCertificate(fault) => Some(fault),
-        _ => None,
-    }
-}
-
 fn name_of(method: &Method, path: &str) -> String {
     let path = path.split('?').next().unwrap_or_default();
     format!("`{method} {path}`")
@@ -420,6 +316,8 @@ pub(super) mod tests {
     use std::io::Write;
     use std::net::TcpListener;
     use std::thread::JoinHandle;
+
+    use http::StatusCode;
 
     use super::super::daemon::tests::data_dir;
     use super::*;

@@ -12,7 +12,7 @@ use bkg_protocol::PluginName;
 use bkg_protocol::message::LogLevel;
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Verdict;
 use super::client::Client;
@@ -28,11 +28,32 @@ use crate::logs::{LogLine, LogStream};
 /// How long to wait before a stream is opened again that ended without a single line.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// The most lines that the daemon gives at once.
+const LARGEST_PAGE: u64 = 10_000;
+/// How many lines are shown where nothing says how many: as many as the daemon gives by itself.
+const SHOWN: u64 = 200;
+
 #[derive(Deserialize)]
 struct Page {
     lines: Vec<LogLine>,
     #[serde(default)]
     missing: u64,
+    /// Where there may be more of what was asked for: the daemon looks at a part of a long log at once.
+    next: Option<Next>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Next {
+    Since(Value),
+    Before(Value),
+}
+
+/// From where on a log is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Place {
+    Since(String),
+    Before(String),
 }
 
 #[derive(Deserialize)]
@@ -72,23 +93,61 @@ pub(super) fn print(
     if request.follow {
         return follow(target, request, output);
     }
-    let whose = Whose::of(request);
-    let answer =
-        Client::find(target)?.get(&path(request, &whose.path(), line_of(request), Timestamp::now()))?;
-    if output.wants_json() {
-        output.json(&answer.body)?;
-        return Ok(Verdict::Reached);
+    pages(target, request, output)?;
+    Ok(Verdict::Reached)
+}
+
+/// Shows lines of the past, in as many pages as it takes.
+fn pages(target: &Target, request: &LogsRequest, output: &mut Output) -> Result<(), CliError> {
+    let (whose, now, client) = (Whose::of(request), Timestamp::now(), Client::find(target)?);
+    let mut place = line_of(request);
+    // Since a moment all is wanted, unless somebody says how much.
+    let is_since_a_moment = matches!(request.since, Some(Since::Moment(_)));
+    let most = request.tail.unwrap_or(if is_since_a_moment { u64::MAX } else { SHOWN });
+    let (mut older, mut count) = (Vec::new(), 0_u64);
+    loop {
+        let says_how_many = request.tail.is_some() || is_since_a_moment || place.is_some();
+        let tail = says_how_many.then(|| most.saturating_sub(count).min(LARGEST_PAGE));
+        let answer = client.get(&path(request, &whose.path(), place.as_ref(), tail, now))?;
+        if output.wants_json() {
+            // One page as the daemon gave it, which says where the next one begins.
+            return output.json(&answer.body);
+        }
+        let mut page: Page = answer.read()?;
+        count = count.saturating_add(page.lines.len() as u64);
+        match page.next.take() {
+            Some(Next::Since(after)) => {
+                show_page(&page, whose, output)?;
+                place = Some(Place::Since(text(&after)));
+            }
+            Some(Next::Before(before)) if count < most => {
+                older.push(page);
+                place = Some(Place::Before(text(&before)));
+            }
+            _ => {
+                older.push(page);
+                break;
+            }
+        }
     }
-    let page: Page = answer.read()?;
-    show_gap(page.missing, output)?;
-    for line in &page.lines {
-        show(line, whose, output)?;
+    for page in older.iter().rev() {
+        show_page(page, whose, output)?;
     }
-    if page.lines.is_empty() {
+    if count == 0 {
         let of = request.name.as_ref().map(|name| format!(" of {name}")).unwrap_or_default();
         output.remark(&format!("no such lines{of}"));
     }
-    Ok(Verdict::Reached)
+    Ok(())
+}
+
+fn show_page(page: &Page, whose: Whose<'_>, output: &mut Output) -> Result<(), CliError> {
+    show_gap(page.missing, output)?;
+    page.lines.iter().try_for_each(|line| show(line, whose, output))
+}
+
+/// A place as the daemon wrote it: a number, or a text with a number for each plugin.
+fn text(place: &Value) -> String {
+    place.as_str().map_or_else(|| place.to_string(), str::to_owned)
 }
 
 fn follow(target: &Target, request: &LogsRequest, output: &mut Output) -> Result<Verdict, CliError> {
@@ -98,7 +157,7 @@ fn follow(target: &Target, request: &LogsRequest, output: &mut Output) -> Result
     let now = Timestamp::now();
     let (mut line, mut id) = (line_of(request), None::<String>);
     loop {
-        let address = path(request, &whose.path(), line, now);
+        let address = path(request, &whose.path(), line.as_ref(), request.tail, now);
         let events = Client::find(target)?.events(&address, id.as_deref())?;
         let mut was_silent = true;
         // A connection that breaks is one that ended: whether the daemon is still there shows next.
@@ -106,7 +165,7 @@ fn follow(target: &Target, request: &LogsRequest, output: &mut Output) -> Result
             if let Some(seq) = take(&event, whose, output)? {
                 was_silent = false;
                 match whose {
-                    Whose::One(_) => line = Some(seq),
+                    Whose::One(_) => line = Some(Place::Since(seq.to_string())),
                     Whose::All => id = event.id,
                 }
             }
@@ -151,7 +210,7 @@ fn download(
 ) -> Result<Verdict, CliError> {
     let format = [("format", Some(request.format.as_str().to_owned()))];
     let address = asking(&format!("{}/download", Whose::of(request).path()), format);
-    let address = path(request, &address, line_of(request), Timestamp::now());
+    let address = path(request, &address, line_of(request).as_ref(), None, Timestamp::now());
     let client = Client::find(target)?;
     if file == Path::new("-") {
         client.download(&address, &mut output.answers(), CliError::of_output)?;
@@ -172,27 +231,40 @@ fn download(
     Ok(Verdict::Reached)
 }
 
-fn line_of(request: &LogsRequest) -> Option<u64> {
+fn line_of(request: &LogsRequest) -> Option<Place> {
     match request.since {
-        Some(Since::Line(line)) => Some(line),
+        Some(Since::Line(line)) => Some(Place::Since(line.to_string())),
         _ => None,
     }
 }
 
-/// The address with all that was asked for; `after` is the number of the last line that is known.
-fn path(request: &LogsRequest, address: &str, after: Option<u64>, now: Timestamp) -> String {
-    let LogsRequest { tail, level, since, until, text, regex, run, .. } = request;
+/// The address with all that was asked for, from a place on; what comes after one is not counted.
+fn path(
+    request: &LogsRequest,
+    address: &str,
+    place: Option<&Place>,
+    tail: Option<u64>,
+    now: Timestamp,
+) -> String {
+    let LogsRequest { level, since, until, text, regex, run, stream, .. } = request;
     let from = match since {
         Some(Since::Moment(when)) => Some(when.resolved(now).to_string()),
         _ => None,
     };
+    let (after, before) = match place {
+        Some(Place::Since(after)) => (Some(after.clone()), None),
+        Some(Place::Before(before)) => (None, Some(before.clone())),
+        None => (None, None),
+    };
     let parameters = [
-        ("since", after.map(|seq| seq.to_string())),
         ("tail", tail.filter(|_| after.is_none()).map(|tail| tail.to_string())),
+        ("since", after),
+        ("before", before),
         ("level", level.map(|level| level.as_str().to_owned())),
         ("text", text.clone()),
         ("regex", regex.clone()),
         ("run", run.clone()),
+        ("stream", stream.clone()),
         ("from", from),
         ("to", until.map(|until| until.resolved(now).to_string())),
     ];
@@ -280,10 +352,12 @@ mod tests {
             run: Some("i".into()),
             ..request(false)
         };
-        for (request, after, question) in [
+        let (since, before) = (Place::Since("7".into()), Place::Before("a 7".into()));
+        for (request, place, question) in [
             (&request(false), None, "?tail=5"),
-            (&request(false), Some(7), "?since=7"),
-            (&warnings, Some(0), "?since=0&level=warn"),
+            (&request(false), Some(&since), "?since=7"),
+            (&request(false), Some(&before), "?tail=5&before=a%207"),
+            (&warnings, Some(&since), "?since=7&level=warn"),
             (&plain, None, ""),
             (
                 &everything,
@@ -291,10 +365,36 @@ mod tests {
                 "?tail=5&text=a%20b&regex=%5Ex%2B&run=i&from=2026-01-31T11%3A50%3A00Z&to=2026-01-31T11%3A59%3A00Z",
             ),
         ] {
-            assert_eq!(path(request, "/logs", after, now), format!("/logs{question}"));
+            assert_eq!(path(request, "/logs", place, request.tail, now), format!("/logs{question}"));
         }
-        assert_eq!(path(&request(false), "/logs?format=text", None, now), "/logs?format=text&tail=5");
-        assert_eq!(path(&plain, "/logs?format=text", None, now), "/logs?format=text");
+        assert_eq!(path(&warnings, "/l?format=text", None, None, now), "/l?format=text&level=warn");
+        assert_eq!(path(&plain, "/l?format=text", None, None, now), "/l?format=text");
+    }
+
+    #[test]
+    fn a_long_log_is_read_in_pieces_until_there_is_enough() {
+        let page = |seqs: &[u64], next: &str| {
+            let lines: Vec<String> = seqs.iter().map(|seq| line(*seq)).collect();
+            answer("200 OK", &format!(r#"{{"lines":[{}],"missing":0{next}}}"#, lines.join(",")))
+        };
+        let pages = vec![
+            page(&[7, 8], r#","next":{"before":5}"#),
+            page(&[], r#","next":{"before":"ping:3"}"#),
+            page(&[1, 2], ""),
+        ];
+        let daemon = ScriptedDaemon::start(pages);
+        let mut output = Output::captured(false);
+        print(&daemon.target(), &request(false), &mut output).unwrap();
+        let written = output.written();
+        let numbers: Vec<&str> = written.lines().filter_map(|line| line.split(' ').nth(5)).collect();
+        assert_eq!(numbers, ["1", "2", "7", "8"], "{written}");
+        let questions = ["tail=5", "tail=3&before=5", "tail=3&before=ping%3A3"];
+        for (request, question) in daemon.requests().iter().zip(questions) {
+            assert!(
+                request.starts_with(&format!("GET /admin/plugins/ping/logs?{question} HTTP")),
+                "{request}"
+            );
+        }
     }
 
     #[test]

@@ -25,14 +25,14 @@ pub(super) struct LogsRequest {
     /// Go on with the lines that come, until Ctrl-C
     #[arg(short, long)]
     pub(super) follow: bool,
-    /// Look at the last LINES lines [default: as many as the daemon gives, 200]
+    /// Look at the last LINES lines [default: 200, or all since the moment of `--since`]
     #[arg(short = 'n', long = "tail", visible_alias = "lines", value_name = "LINES")]
     pub(super) tail: Option<u64>,
     /// Only lines of this moment and later: `10m`, `2h`, `1d`, a time such as 2026-01-31T12:00:00Z; or
     /// the lines after the one with this number
     #[arg(long, value_name = "WHEN")]
     pub(super) since: Option<Since>,
-    /// Only lines before this moment, said as for `--since`
+    /// Only lines up to this moment, said as for `--since`
     #[arg(long, value_name = "WHEN", conflicts_with = "follow")]
     pub(super) until: Option<When>,
     /// Only what matters at least this much: trace, debug, info, warn or error
@@ -47,9 +47,11 @@ pub(super) struct LogsRequest {
     /// Only lines of this launch, named by its instance
     #[arg(long, value_name = "INSTANCE", value_parser = NonEmptyStringValueParser::new())]
     pub(super) run: Option<String>,
-    /// Save the lines to this file, `-` writes them to standard output; without `--tail` and `--since`
-    /// all that are kept
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["follow", "all"])]
+    /// Only lines that came this way
+    #[arg(long, value_name = "STREAM", value_parser = ["stdout", "stderr", "bus", "host"])]
+    pub(super) stream: Option<String>,
+    /// Save all lines of the plugin that fit to this file; `-` writes them to standard output
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["follow", "all", "tail"])]
     pub(super) download: Option<PathBuf>,
     /// The form of the saved lines
     #[arg(long, value_enum, default_value_t = LogFormat::Text, requires = "download")]
@@ -145,6 +147,8 @@ mod tests {
             ("bkg logs a --until 5", ErrorKind::ValueValidation),
             ("bkg logs a -f --until 5m", ErrorKind::ArgumentConflict),
             ("bkg logs a -f --download x", ErrorKind::ArgumentConflict),
+            ("bkg logs a -n 5 --download x", ErrorKind::ArgumentConflict),
+            ("bkg logs a --stream tape", ErrorKind::InvalidValue),
             ("bkg logs a --format ndjson", ErrorKind::MissingRequiredArgument),
             ("bkg logs a -n 5 --since 3", ErrorKind::ArgumentConflict),
         ] {

@@ -19,6 +19,7 @@
 mod access_arguments;
 mod address;
 mod advice;
+mod answer;
 mod arguments;
 mod ask_arguments;
 mod audit;
@@ -49,6 +50,7 @@ mod logs;
 mod logs_arguments;
 mod manual;
 mod output;
+mod peer;
 mod plugin;
 mod plugin_object;
 mod plugin_routes;

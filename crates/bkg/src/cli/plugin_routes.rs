@@ -5,7 +5,7 @@
 use serde::Deserialize;
 
 use super::Verdict;
-use super::client::Answer;
+use super::answer::Answer;
 use super::error::CliError;
 use super::output::Output;
 use super::table::Table;

@@ -8,9 +8,10 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::Verdict;
-use super::client::{Client, Peer};
+use super::client::Client;
 use super::error::CliError;
 use super::output::Output;
+use super::peer::Peer;
 use super::plugin_object::Plugin;
 use super::story;
 use super::target::{Place, Target};

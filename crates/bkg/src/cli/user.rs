@@ -11,7 +11,8 @@ use serde_json::json;
 
 use super::Verdict;
 use super::access_arguments::{Deletion, NewUser, UserChange, UserCommand};
-use super::client::{Answer, Client, PROMPT};
+use super::answer::Answer;
+use super::client::{Client, PROMPT};
 use super::error::CliError;
 use super::input::{Input, PasswordSource};
 use super::output::{Output, harmless};

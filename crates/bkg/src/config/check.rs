@@ -102,6 +102,23 @@ mod tests {
     }
 
     #[test]
+    fn a_schema_that_refers_to_itself_ends() {
+        for schema in [
+            json!({"$ref": "#"}),
+            json!({"allOf": [{"$ref": "#"}]}),
+            json!({"$defs": {"a": {"anyOf": [{"$ref": "#/$defs/b"}]}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}),
+        ] {
+            let _ = violations(&schema, &json!({"a": 1}));
+        }
+    }
+
+    #[test]
+    fn a_pattern_that_tries_without_end_is_given_up() {
+        let schema = json!({"properties": {"a": {"pattern": "^(a+)+(?=b)c$"}}});
+        let _ = violations(&schema, &json!({"a": "a".repeat(200)}));
+    }
+
+    #[test]
     fn a_schema_that_cannot_be_used_says_so() {
         for schema in [json!({"type": "nothing"}), json!({"$ref": "http://example.org/schema"})] {
             let error = violations(&schema, &json!({})).unwrap_err().to_string();

@@ -391,11 +391,13 @@ impl PluginEntry {
         }
     }
 
-    /// The places of its secrets, as JSON Pointers into the entry: by its own schema, by the one that
-    /// was registered, and where something was saved sealed.
+    /// The places of its secrets, as JSON Pointers into the entry: by its own schema, by that of its
+    /// files, by the one that was registered, and where something was saved sealed.
     pub fn secret_places(&self, registered: Option<&Value>) -> BTreeSet<String> {
         let settings = Value::Object(self.settings.0.clone());
-        let schemas = self.config_schema.iter().chain(registered);
+        // Also by what the files say: whoever edits the schema must not uncover what the author hid.
+        let by_files = self.layers.files_say("configSchema");
+        let schemas = self.config_schema.iter().chain(registered).chain(&by_files);
         let by_schema = schemas.flat_map(|schema| secrets::places(schema, &settings));
         by_schema.map(|place| format!("/settings{place}")).chain(self.sealed.iter().cloned()).collect()
     }

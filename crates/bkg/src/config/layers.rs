@@ -111,6 +111,17 @@ impl Layers {
         Self { layers: files.cloned().collect(), manifest: self.manifest.clone() }
     }
 
+    /// What the files alone say of one member.
+    pub(super) fn files_say(&self, member: &str) -> Option<Value> {
+        let mut merged = Map::new();
+        for layer in self.layers.iter().filter(|layer| layer.origin != LayerOrigin::Saved) {
+            if let Some(value) = layer.fields.get(member) {
+                merge_deep(&mut merged, Map::from_iter([(member.to_owned(), value.clone())]));
+            }
+        }
+        merged.shift_remove(member)
+    }
+
     /// All layers in one.
     pub fn merged(&self) -> Map<String, Value> {
         let mut merged = Map::new();

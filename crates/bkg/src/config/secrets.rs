@@ -50,10 +50,8 @@ impl<'a> Search<'a> {
                 }
             }
             Value::Array(items) => {
-                let first = rules.get("prefixItems").and_then(Value::as_array);
                 for (index, item) in items.iter().enumerate() {
-                    let own = first.and_then(|first| first.get(index)).or_else(|| rules.get("items"));
-                    if let Some(schema) = own {
+                    for schema in of_item(rules, index) {
                         self.look(schema, item, &child(at, &index.to_string()));
                     }
                 }
@@ -71,15 +69,26 @@ fn of_member<'a>(rules: &'a Map<String, Value>, name: &str) -> impl Iterator<Ite
     let own = rules.get("properties").and_then(|properties| properties.get(name));
     // Patterns are not tried: where one of them says "secret", any name may be meant.
     let patterns = rules.get("patternProperties").and_then(Value::as_object);
-    let rest = rules.get("additionalProperties").filter(|_| own.is_none());
+    let rest = ["additionalProperties", "unevaluatedProperties"].map(|word| rules.get(word));
+    let rest = rest.into_iter().flatten().filter(move |_| own.is_none());
     own.into_iter().chain(patterns.into_iter().flat_map(Map::values)).chain(rest)
+}
+
+/// The schemas of an item of a list. Drafts before 2020-12 have a list in `items` for the first ones.
+fn of_item(rules: &Map<String, Value>, index: usize) -> impl Iterator<Item = &Value> {
+    let items = rules.get("items");
+    let first = rules.get("prefixItems").or(items).and_then(Value::as_array);
+    let own = first.and_then(|first| first.get(index)).or(items.filter(|items| !items.is_array()));
+    let rest = ["additionalItems", "unevaluatedItems"].map(|word| rules.get(word));
+    let rest = rest.into_iter().flatten().filter(move |_| own.is_none());
+    own.into_iter().chain(rest).chain(rules.get("contains"))
 }
 
 /// The schemas that hold for the same value besides.
 fn besides<'a>(root: &'a Value, rules: &'a Map<String, Value>) -> Vec<&'a Value> {
     let mut found = Vec::new();
-    if let Some(pointer) = rules.get("$ref").and_then(Value::as_str).and_then(|to| to.strip_prefix('#')) {
-        found.extend(root.pointer(pointer));
+    for word in ["$ref", "$dynamicRef"] {
+        found.extend(rules.get(word).and_then(Value::as_str).and_then(|to| referred(root, to)));
     }
     for word in ["allOf", "anyOf", "oneOf"] {
         found.extend(rules.get(word).and_then(Value::as_array).into_iter().flatten());
@@ -87,9 +96,33 @@ fn besides<'a>(root: &'a Value, rules: &'a Map<String, Value>) -> Vec<&'a Value>
     for word in ["if", "then", "else"] {
         found.extend(rules.get(word));
     }
-    let dependent = rules.get("dependentSchemas").and_then(Value::as_object);
-    found.extend(dependent.into_iter().flat_map(Map::values));
+    for word in ["dependentSchemas", "dependencies"] {
+        found.extend(rules.get(word).and_then(Value::as_object).into_iter().flat_map(Map::values));
+    }
     found
+}
+
+/// The schema that a reference inside of the document means: by a pointer, an anchor or an `$id`.
+fn referred<'a>(root: &'a Value, to: &str) -> Option<&'a Value> {
+    let (id, fragment) = to.split_once('#').unwrap_or((to, ""));
+    let document = if id.is_empty() { root } else { named(root, &["$id"], id)? };
+    if fragment.is_empty() {
+        return Some(document);
+    }
+    document.pointer(fragment).or_else(|| named(document, &["$anchor", "$dynamicAnchor"], fragment))
+}
+
+/// The first part of a schema that calls itself so.
+fn named<'a>(schema: &'a Value, words: &[&str], name: &str) -> Option<&'a Value> {
+    let is_it = |word: &&str| schema.get(word).and_then(Value::as_str) == Some(name);
+    if words.iter().any(is_it) {
+        return Some(schema);
+    }
+    match schema {
+        Value::Object(members) => members.values().find_map(|part| named(part, words, name)),
+        Value::Array(parts) => parts.iter().find_map(|part| named(part, words, name)),
+        _ => None,
+    }
 }
 
 /// The value that stands for a secret. `id` lets it be sent back from another place.
@@ -214,6 +247,22 @@ mod tests {
             json!({"properties": {"up": {"oneOf": [{"type": "null"}, {"anyOf": [key]}]}}}),
             json!({"up": {"key": "x"}}),
             &["/up/key"],
+        );
+        for reference in ["#up", "#/$defs/up", "https://example.org/up", "https://example.org/up#"] {
+            check(
+                json!({
+                    "$defs": {"up": {"$id": "https://example.org/up", "$anchor": "up", "properties": {"key": password}}},
+                    "properties": {"up": {"$ref": reference}},
+                }),
+                json!({"up": {"key": "x"}}),
+                &["/up/key"],
+            );
+        }
+        check(json!({"unevaluatedProperties": password}), json!({"key": "x"}), &["/key"]);
+        check(
+            json!({"properties": {"two": {"items": [{}, password], "additionalItems": password}}}),
+            json!({"two": ["a", "b", "c"]}),
+            &["/two/1", "/two/2"],
         );
         check(json!(true), json!({"key": "x"}), &[]);
     }

@@ -3,7 +3,7 @@
 //! A draft says what it changes and which right that takes. The invariants: a draft is valid, and it
 //! holds of what was there before only what the edit left alone.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
@@ -87,20 +87,33 @@ impl Editing<'_> {
     pub async fn draft(&self, edit: Edit) -> Result<Draft, EntriesError> {
         let current = &self.current;
         let before = current.whole();
+        // Where secrets are put that a mask stood for.
+        let mut kept = BTreeSet::new();
+        let mut sealed = current.sealed.clone();
         let desired = match edit {
             Edit::Patch(body) => {
-                let body = self.without_masks(body)?;
+                let body = self.without_masks(body, &mut kept)?;
                 let mut desired = before.clone();
                 patch::apply(&mut desired, body);
                 desired
             }
-            Edit::Whole(body) => self.without_masks(body)?,
+            Edit::Whole(body) => self.without_masks(body, &mut kept)?,
             Edit::Reset(paths) => self.reset(&before, &paths)?,
-            Edit::Return(number) => self.entries.whole_at(self.known, number).await?.members,
+            Edit::Return(number) => {
+                let whole = self.entries.whole_opened(self.known, number).await?;
+                sealed.extend(whole.sealed);
+                whole.members
+            }
         };
-        let next = self.entry(&desired)?;
+        let next = self.entry(&desired, sealed)?;
         let record = self.entries.registry.plugin(current.name.as_str());
         let schema = record.as_ref().and_then(|record| record.schema.clone());
+        // Who may not read a secret must not have it copied to where everybody reads.
+        let secret = next.secret_places(schema.as_deref());
+        let bared: Vec<Violation> = kept.difference(&secret).map(|place| not_secret(place)).collect();
+        if !bared.is_empty() {
+            return Err(self.invalid(bared));
+        }
         if let Some(schema) = schema.as_deref().or(next.config_schema.as_ref()) {
             let settings = Value::Object(next.settings.0.clone());
             match violations(schema, &settings) {
@@ -118,17 +131,21 @@ impl Editing<'_> {
             .max()
             .unwrap_or(Right::Manage);
         let sealed = self.entries.secret_places(current);
-        let to_sealed = next.secret_places(schema.as_deref());
         let changes = self.entries.shown_changes(
             self.known,
             &Whole { members: before, sealed },
-            &Whole { members: after, sealed: to_sealed },
+            &Whole { members: after, sealed: secret },
         );
         Ok(Draft { current: Arc::clone(current), next, changes, right })
     }
 
-    /// The valid entry that comes of `desired`, holding on top of the files only what differs.
-    fn entry(&self, desired: &Map<String, Value>) -> Result<PluginEntry, EntriesError> {
+    /// The valid entry that comes of `desired`, holding on top of the files only what differs. What is
+    /// at a `sealed` place stays a secret until it is taken away, whatever the schema says since.
+    fn entry(
+        &self,
+        desired: &Map<String, Value>,
+        mut sealed: BTreeSet<String>,
+    ) -> Result<PluginEntry, EntriesError> {
         let name = &self.current.name;
         if desired.get("name").is_none_or(|wanted| wanted != name.as_str()) {
             let message = format!("the name cannot be changed: it is `{name}`");
@@ -150,7 +167,9 @@ impl Editing<'_> {
         // was meant.
         let rough = read(patch::between(&base, desired)).map_err(misfit)?;
         let entry = read(patch::between(&base, &rough.whole())).map_err(misfit)?;
-        Ok(entry)
+        let whole = Value::Object(entry.whole());
+        sealed.retain(|place| whole.pointer(place).is_some_and(|value| !value.is_null()));
+        Ok(PluginEntry { sealed, ..entry })
     }
 
     /// The entry with these places as the files say.
@@ -169,6 +188,14 @@ impl Editing<'_> {
                 let message = message.to_owned();
                 return Err(self.invalid(vec![Violation { path: path.clone(), message }]));
             };
+            let is_list = |count: usize| {
+                let above: String = parents[..count].iter().map(|step| child("", step)).collect();
+                desired.pointer(&above).or(base.pointer(&above)).is_some_and(Value::is_array)
+            };
+            if (0..=parents.len()).any(is_list) {
+                let message = "this is inside of a list, which is reset whole".to_owned();
+                return Err(self.invalid(vec![Violation { path: path.clone(), message }]));
+            }
             let parent: String = parents.iter().map(|step| child("", step)).collect();
             let place = desired.pointer_mut(&parent).and_then(Value::as_object_mut);
             match (place, base.pointer(path)) {
@@ -184,8 +211,12 @@ impl Editing<'_> {
         }
     }
 
-    /// The body with the present secrets in the place of their masks.
-    fn without_masks(&self, body: Map<String, Value>) -> Result<Map<String, Value>, EntriesError> {
+    /// The body with the present secrets in the place of their masks; `kept` is told where.
+    fn without_masks(
+        &self,
+        body: Map<String, Value>,
+        kept: &mut BTreeSet<String>,
+    ) -> Result<Map<String, Value>, EntriesError> {
         let whole = Value::Object(self.current.whole());
         let secret = self.entries.secret_places(&self.current);
         let by_id: HashMap<String, &Value> = secret
@@ -197,12 +228,19 @@ impl Editing<'_> {
         let mut lost = Vec::new();
         let mut visit = |at: &str, value: &Value| {
             let Some(id) = as_mask(value) else { return Ok(None) };
+            // Said before anything looks at the value, which a message about it could repeat.
+            if !at.starts_with("/settings/") {
+                lost.push(not_secret(at));
+                return Ok(Some(Value::Null));
+            }
             let place = || same_place(&whole, &sent, at).filter(|place| secret.contains(place));
-            let kept = match id {
+            let found = match id {
                 Some(id) => by_id.get(id).copied(),
                 None => place().and_then(|place| whole.pointer(&place)),
             };
-            if kept.is_none() {
+            if found.is_some() {
+                kept.insert(at.to_owned());
+            } else {
                 let message = match id {
                     Some(_) => {
                         "this stands for a secret that is not there: read the entry again, or send the secret itself"
@@ -211,7 +249,7 @@ impl Editing<'_> {
                 };
                 lost.push(Violation { path: at.to_owned(), message: message.to_owned() });
             }
-            Ok::<_, std::convert::Infallible>(Some(kept.cloned().unwrap_or(Value::Null)))
+            Ok::<_, std::convert::Infallible>(Some(found.cloned().unwrap_or(Value::Null)))
         };
         let Ok(body) = replace(Value::Object(body), "", &mut visit);
         if !lost.is_empty() {
@@ -249,6 +287,12 @@ fn same_place(whole: &Value, sent: &Value, at: &str) -> Option<String> {
         there = child(&there, &place.to_string());
     }
     Some(there)
+}
+
+/// What is wrong with a mask at a place that is not secret.
+fn not_secret(place: &str) -> Violation {
+    let message = "this stands for a secret, and the place is none: send what is to be there".to_owned();
+    Violation { path: place.to_owned(), message }
 }
 
 fn right_for(member: &str) -> Right {

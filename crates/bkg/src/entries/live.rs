@@ -113,7 +113,7 @@ impl Editing<'_> {
 
         let pushed = match apply {
             Apply::Now if is_hot && !same_settings => {
-                self.push_or_take_back(&instances, &current, &next).await?;
+                self.push_or_take_back(&instances, &next).await?;
                 true
             }
             _ => false,
@@ -122,7 +122,7 @@ impl Editing<'_> {
             Ok(next) => Arc::new(next),
             Err(error) => {
                 if pushed {
-                    self.take_back(&instances, &current).await;
+                    self.take_back(&instances).await;
                 }
                 return Err(error);
             }
@@ -130,7 +130,10 @@ impl Editing<'_> {
         let revision = next.revision;
         entries.registry.set_entry(Arc::clone(&next));
         info!(plugin = %name, revision, "entry saved");
-        if pushed || same_settings {
+        if record.is_none() {
+            self.known.fallback.store(Arc::clone(&next));
+        }
+        if pushed || (same_settings && settings_only) {
             for instance in &instances {
                 entries.registry.took_settings(instance, &next);
             }
@@ -142,8 +145,8 @@ impl Editing<'_> {
         entries.write_mirror().await;
         let applied = match (&record, apply) {
             (None, _) => Applied::NextStart,
-            (Some(_), Apply::Later) if self.restart_needed() => Applied::Later,
             (Some(record), _) if !is_up(record) => Applied::NextStart,
+            (Some(_), Apply::Later) if !is_hot || !same_settings => Applied::Later,
             (Some(_), _) if is_hot => {
                 self.catch_up(&next).await;
                 Applied::Hot
@@ -187,11 +190,10 @@ impl Editing<'_> {
     async fn push_or_take_back(
         &self,
         instances: &[Arc<Instance>],
-        current: &PluginEntry,
         next: &PluginEntry,
     ) -> Result<(), EntriesError> {
         let Err(why) = push(instances, next).await else { return Ok(()) };
-        self.take_back(instances, current).await;
+        self.take_back(instances).await;
         let plugin = next.name.clone();
         Err(match why {
             NotTaken::Refused(message) => {
@@ -202,11 +204,16 @@ impl Editing<'_> {
         })
     }
 
-    /// Has every instance go back to the settings of before. Who does not is started again.
-    async fn take_back(&self, instances: &[Arc<Instance>], before: &PluginEntry) {
-        if push(instances, before).await.is_err() {
-            warn!(plugin = %before.name, "it does not go back to its settings of before: it is started again");
-            let _ = self.entries.supervisor.want_again(before.name.as_str());
+    /// Has every instance go back to the settings that it ran with. Who does not is started again.
+    async fn take_back(&self, instances: &[Arc<Instance>]) {
+        let pushes = instances.iter().map(|instance| async move {
+            let before = Arc::clone(&instance.entry());
+            push_to(instance, &before, RawJson::of(&before.settings)).await
+        });
+        if join_all(pushes).await.iter().any(Result::is_err) {
+            let name = &self.current.name;
+            warn!(plugin = %name, "it does not go back to its settings of before: it is started again");
+            let _ = self.entries.supervisor.replace(name.as_str());
         }
     }
 
@@ -231,7 +238,7 @@ impl Editing<'_> {
     ) -> Result<Applied, EntriesError> {
         let Entries { registry, supervisor, patience, .. } = self.entries;
         let name = &current.name;
-        let _ = supervisor.want_again(name.as_str());
+        let _ = supervisor.replace(name.as_str());
         let came_to_rest = registry.until(|view| {
             let record = view.plugin(name.as_str())?;
             let rests = match record.status.state {
@@ -263,25 +270,24 @@ fn is_up(record: &PluginRecord) -> bool {
 /// Pushes the settings of an entry to all instances at once.
 async fn push(instances: &[Arc<Instance>], entry: &PluginEntry) -> Result<(), NotTaken> {
     let settings = RawJson::of(&entry.settings);
-    let pushes = instances.iter().map(|instance| {
-        let settings = settings.clone();
-        async move {
-            let (applied, verdict) = oneshot::channel();
-            let order = Order::Configure { revision: entry.revision, settings, applied };
-            let gone = || NotTaken::Silent("its session ended while they were pushed".to_owned());
-            instance.mailbox.post(order).map_err(|_| gone())?;
-            match timeout(APPLIES_WITHIN, verdict).await {
-                Err(_) => Err(NotTaken::Silent(format!(
-                    "it did not say within {} s that they are in force",
-                    APPLIES_WITHIN.as_secs()
-                ))),
-                Ok(Err(_)) => Err(gone()),
-                Ok(Ok(Err(refused))) => Err(NotTaken::Refused(refused.message)),
-                Ok(Ok(Ok(()))) => Ok(()),
-            }
-        }
-    });
+    let pushes = instances.iter().map(|instance| push_to(instance, entry, settings.clone()));
     join_all(pushes).await.into_iter().collect()
+}
+
+async fn push_to(instance: &Instance, entry: &PluginEntry, settings: RawJson) -> Result<(), NotTaken> {
+    let (applied, verdict) = oneshot::channel();
+    let order = Order::Configure { revision: entry.revision, settings, applied };
+    let gone = || NotTaken::Silent("its session ended while they were pushed".to_owned());
+    instance.mailbox.post(order).map_err(|_| gone())?;
+    match timeout(APPLIES_WITHIN, verdict).await {
+        Err(_) => Err(NotTaken::Silent(format!(
+            "it did not say within {} s that they are in force",
+            APPLIES_WITHIN.as_secs()
+        ))),
+        Ok(Err(_)) => Err(gone()),
+        Ok(Ok(Err(refused))) => Err(NotTaken::Refused(refused.message)),
+        Ok(Ok(Ok(()))) => Ok(()),
+    }
 }
 
 fn sealed_places(overlay: &serde_json::Map<String, serde_json::Value>) -> BTreeSet<String> {

@@ -11,7 +11,7 @@ mod mirror;
 mod restore;
 mod sealing;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::sync::{Mutex, MutexGuard};
+use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
 
 pub use draft::{Draft, Edit, Right};
 pub use live::{Applied, Apply, Outcome};
@@ -134,6 +136,8 @@ pub struct Entries {
     mirror: Mirror,
     masks: Masks,
     plugins: IndexMap<PluginName, Plugin>,
+    /// Edits that are under way.
+    tasks: TaskTracker,
     /// How long an answer waits for a plugin that is started again.
     patience: Duration,
 }
@@ -233,8 +237,25 @@ impl Entries {
             mirror: store.mirror.clone(),
             masks: Masks::random(),
             plugins,
+            tasks: TaskTracker::new(),
             patience,
         }
+    }
+
+    /// Carries an edit out, whether or not whoever asked for it waits: between a push and the disk, or the
+    /// disk and the registry, nobody may leave it.
+    pub fn carry_out<T: Send + 'static>(
+        &self,
+        edit: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.tasks.spawn(edit)
+    }
+
+    /// Waits for the edits that are under way. To be called when no new ones can come, and when the
+    /// plugins that they may wait for have stopped.
+    pub async fn finish(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 
     /// Writes the mirror for the first time in the life of this host.
@@ -314,7 +335,7 @@ impl Entries {
         let revisions = self.revisions.list(plugin, before, limit + 1).await?;
         let mut views = Vec::new();
         for (index, revision) in revisions.iter().enumerate().take(limit as usize) {
-            views.push(self.view(known, revision, revisions.get(index + 1))?);
+            views.push(self.view(known, revision, revisions.get(index + 1)));
         }
         Ok(views)
     }
@@ -330,8 +351,8 @@ impl Entries {
             .next()
             .filter(|revision| revision.number == number)
             .ok_or_else(|| EntriesError::NoRevision { plugin: plugin.clone(), revision: number })?;
-        let about = self.view(known, &revision, two.next().as_ref())?;
-        let (overlay, sealed) = self.opened(plugin, &revision)?;
+        let about = self.view(known, &revision, two.next().as_ref());
+        let (overlay, sealed) = sealing::open_what_opens(&self.vault, plugin, revision.overlay);
         let saved = secrets::masked(&Value::Object(overlay), "", &sealed, &|_| None);
         Ok(WholeRevision { about, saved })
     }
@@ -356,75 +377,94 @@ impl Entries {
     /// The entry with which the plugin would start now.
     fn current(&self, known: &Known) -> Arc<PluginEntry> {
         let record = self.registry.plugin(known.files_entry.name.as_str());
-        record.map_or_else(|| Arc::clone(&known.fallback), |record| Arc::clone(&record.entry))
+        record.map_or_else(|| known.fallback.load_full(), |record| Arc::clone(&record.entry))
     }
 
-    fn secret_places(&self, entry: &PluginEntry) -> std::collections::BTreeSet<String> {
+    fn secret_places(&self, entry: &PluginEntry) -> BTreeSet<String> {
         let record = self.registry.plugin(entry.name.as_str());
         entry.secret_places(record.as_ref().and_then(|record| record.schema.as_deref()))
     }
 
-    fn view(
-        &self,
-        known: &Known,
-        revision: &Revision,
-        before: Option<&Revision>,
-    ) -> Result<RevisionView, EntriesError> {
-        let to = self.whole_of(known, revision)?;
+    fn view(&self, known: &Known, revision: &Revision, before: Option<&Revision>) -> RevisionView {
+        let to = self.whole_of(known, revision);
         let from = match before {
-            Some(before) => self.whole_of(known, before)?,
+            Some(before) => self.whole_of(known, before),
             None => Whole { members: known.files_entry.layers.merged(), ..Whole::default() },
         };
-        Ok(RevisionView {
+        RevisionView {
             revision: revision.number,
             author: revision.author.clone(),
             at: revision.at,
             note: revision.note.clone(),
             changes: self.shown_changes(known, &from, &to),
-        })
+        }
     }
 
     async fn whole_at(&self, known: &Known, number: u64) -> Result<Whole, EntriesError> {
-        let plugin = &known.files_entry.name;
         if number == 0 {
             return Ok(Whole { members: known.files_entry.layers.merged(), ..Whole::default() });
         }
-        let revision = self.revisions.get(plugin, number).await?;
-        let missing = || EntriesError::NoRevision { plugin: plugin.clone(), revision: number };
-        self.whole_of(known, &revision.ok_or_else(missing)?)
+        Ok(self.whole_of(known, &self.saved(known, number).await?))
     }
 
-    /// What a revision makes of the files of now. It need not be valid today.
-    fn whole_of(&self, known: &Known, revision: &Revision) -> Result<Whole, EntriesError> {
-        let (overlay, sealed) = self.opened(&revision.plugin, revision)?;
+    /// The same, for who makes an entry of it: every secret is opened.
+    async fn whole_opened(&self, known: &Known, number: u64) -> Result<Whole, EntriesError> {
+        if number == 0 {
+            return self.whole_at(known, number).await;
+        }
+        let revision = self.saved(known, number).await?;
+        let plugin = &known.files_entry.name;
+        let (overlay, sealed) = sealing::open(&self.vault, plugin, revision.overlay)
+            .map_err(|error| EntriesError::Sealed { plugin: plugin.clone(), reason: error.to_string() })?;
         let members = known.files_entry.layers.with_saved(revision.number, overlay).merged();
         Ok(Whole { members, sealed })
     }
 
-    fn opened(
-        &self,
-        plugin: &PluginName,
-        revision: &Revision,
-    ) -> Result<(Map<String, Value>, std::collections::BTreeSet<String>), EntriesError> {
-        sealing::open(&self.vault, plugin, revision.overlay.clone())
-            .map_err(|error| EntriesError::Sealed { plugin: plugin.clone(), reason: error.to_string() })
+    async fn saved(&self, known: &Known, number: u64) -> Result<Revision, EntriesError> {
+        let plugin = &known.files_entry.name;
+        let missing = || EntriesError::NoRevision { plugin: plugin.clone(), revision: number };
+        self.revisions.get(plugin, number).await?.ok_or_else(missing)
+    }
+
+    /// What a revision makes of the files of now, for showing it: it need not be valid today, and what
+    /// is behind its masks need not be there any more.
+    fn whole_of(&self, known: &Known, revision: &Revision) -> Whole {
+        let overlay = revision.overlay.clone();
+        let (overlay, sealed) = sealing::open_what_opens(&self.vault, &revision.plugin, overlay);
+        let members = known.files_entry.layers.with_saved(revision.number, overlay).merged();
+        Whole { members, sealed }
     }
 
     /// What differs, with every secret of either side behind a mask.
     fn shown_changes(&self, known: &Known, from: &Whole, to: &Whole) -> Vec<Change> {
         let entry = self.current(known);
         let record = self.registry.plugin(entry.name.as_str());
-        let schemas =
-            [record.as_ref().and_then(|record| record.schema.as_deref()), entry.config_schema.as_ref()];
-        let secret = |whole: &Whole| {
+        let schemas = [
+            record.as_ref().and_then(|record| record.schema.as_deref()),
+            entry.config_schema.as_ref(),
+            known.files_entry.config_schema.as_ref(),
+        ];
+        let secret = |whole: &Whole| -> BTreeSet<String> {
             let settings = whole.members.get("settings").cloned().unwrap_or_default();
             let by_schema = schemas.iter().flatten().flat_map(|schema| secrets::places(schema, &settings));
             let by_schema = by_schema.map(|place| format!("/settings{place}"));
             by_schema.chain(whole.sealed.iter().cloned()).collect()
         };
         let (before, after) = (secret(from), secret(to));
-        patch::changes(&from.members, &to.members)
-            .into_iter()
+        // A secret that has parts is shown as changed whole.
+        let mut changes: IndexMap<String, Change> = IndexMap::new();
+        for change in patch::changes(&from.members, &to.members) {
+            let whole = enclosing(&change.path, &[&before, &after]);
+            let change = match whole {
+                None => change,
+                Some(path) => {
+                    Change { from: pointed(&from.members, &path), to: pointed(&to.members, &path), path }
+                }
+            };
+            changes.insert(change.path.clone(), change);
+        }
+        changes
+            .into_values()
             .map(|Change { path, from, to }| Change {
                 from: from.map(|value| secrets::masked(&value, &path, &before, &|_| None)),
                 to: to.map(|value| secrets::masked(&value, &path, &after, &|_| None)),
@@ -438,7 +478,20 @@ impl Entries {
 #[derive(Default)]
 struct Whole {
     members: Map<String, Value>,
-    sealed: std::collections::BTreeSet<String>,
+    sealed: BTreeSet<String>,
+}
+
+/// The secret place of which `path` is a part.
+fn enclosing(path: &str, secret: &[&BTreeSet<String>]) -> Option<String> {
+    let cuts = path.char_indices().filter(|(at, letter)| *letter == '/' && *at > 0);
+    let mut above = cuts.map(|(at, _)| &path[..at]);
+    above.find(|above| secret.iter().any(|places| places.contains(*above))).map(str::to_owned)
+}
+
+fn pointed(members: &Map<String, Value>, path: &str) -> Option<Value> {
+    let mut steps = patch::steps(path);
+    let first = members.get(&steps.next()?)?;
+    steps.try_fold(first, |value, step| value.get(step)).cloned()
 }
 
 /// An edit that is under way; others wait until it is dropped.

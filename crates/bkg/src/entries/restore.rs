@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bkg_protocol::PluginName;
 use indexmap::IndexMap;
 use tracing::warn;
@@ -14,12 +15,12 @@ use crate::config::{Catalogue, EntryError, Outcome, PluginEntry};
 use crate::store::{Revision, Store, StoreError, Vault};
 
 /// A plugin whose files can be read.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Known {
     /// What its files alone make.
     pub(super) files_entry: Arc<PluginEntry>,
     /// What stands for its entry where it is not in the registry.
-    pub(super) fallback: Arc<PluginEntry>,
+    pub(super) fallback: ArcSwap<PluginEntry>,
     /// Why what was saved does not fit.
     pub(super) misfit: Option<String>,
 }
@@ -41,7 +42,7 @@ pub async fn restore(
         let Outcome::Ready(entry) = &mut found.outcome else { continue };
         let files_entry = Arc::new((**entry).clone());
         let Some(revision) = saved.get(&entry.name) else {
-            let fallback = Arc::clone(&files_entry);
+            let fallback = ArcSwap::new(Arc::clone(&files_entry));
             known.insert(entry.name.clone(), Known { files_entry, fallback, misfit: None });
             continue;
         };
@@ -62,6 +63,7 @@ pub async fn restore(
                 (Arc::new(fallback(&files_entry, revision)), Some(reason))
             }
         };
+        let fallback = ArcSwap::new(fallback);
         known.insert(files_entry.name.clone(), Known { files_entry, fallback, misfit: misfit.clone() });
         if let Some(reason) = misfit {
             let file = found.folder.clone();

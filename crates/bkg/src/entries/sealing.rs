@@ -46,6 +46,24 @@ pub(super) fn open(
     Ok((members(opened), places))
 }
 
+/// The same, for who only shows it: what cannot be opened stays as it is, at a place that is told.
+pub(super) fn open_what_opens(
+    vault: &Vault,
+    plugin: &PluginName,
+    overlay: Map<String, Value>,
+) -> (Map<String, Value>, BTreeSet<String>) {
+    let mut places = BTreeSet::new();
+    let mut visit = |at: &str, value: &Value| {
+        let Some(sealed) = sealed_text(value) else { return Ok(None) };
+        places.insert(at.to_owned());
+        // Not as an object: merging would take it apart.
+        let opened = vault.open(plugin, at, sealed).unwrap_or_else(|_| Value::from(sealed));
+        Ok::<_, std::convert::Infallible>(Some(opened))
+    };
+    let Ok(opened) = replace(Value::Object(overlay), "", &mut visit);
+    (members(opened), places)
+}
+
 /// The overlay without what is sealed.
 pub(super) fn without_sealed(overlay: Map<String, Value>) -> Map<String, Value> {
     let mut visit = |_: &str, value: &Value| {

@@ -11,18 +11,19 @@ use schemars::transform::{RecursiveTransform, ReplaceBoolSchemas};
 use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
+use super::live::PluginRoute;
 use crate::error::Dialect;
-use crate::web::{Access, Answer, Endpoint, Parameter, SESSION_COOKIE, Tag, Type};
+use crate::web::{Access, Answer, Endpoint, Parameter, SESSION_COOKIE, Tag, Type, refusals};
 
 /// Where schemas stand in the document.
 const SCHEMAS: &str = "/components/schemas";
 
-/// The document of these routes, without those that only stand for others.
+/// The document of these routes, without those that only stand for others, and of these of plugins.
 ///
 /// # Panics
 /// If two different types of the routes have one name: a mistake in the daemon's own code, which a
 /// test finds.
-pub fn document<'a>(endpoints: impl IntoIterator<Item = &'a Endpoint>) -> Value {
+pub fn document<'a>(endpoints: impl IntoIterator<Item = &'a Endpoint>, plugins: &[PluginRoute]) -> Value {
     let mut writer = Writer::new();
     let mut paths = Map::new();
     let mut tags = Vec::new();
@@ -37,6 +38,15 @@ pub fn document<'a>(endpoints: impl IntoIterator<Item = &'a Endpoint>) -> Value 
         let path = endpoint.path.replace("{*", "{");
         let methods = paths.entry(path).or_insert_with(|| json!({}));
         methods[endpoint.method.as_str().to_ascii_lowercase()] = operation;
+    }
+    for plugin_route in plugins {
+        if !tags.contains(&Tag::PluginRoutes) {
+            tags.push(Tag::PluginRoutes);
+        }
+        let path = plugin_route.route.path.replace("{*", "{");
+        let methods = paths.entry(path).or_insert_with(|| json!({}));
+        let method = plugin_route.route.method.as_str().to_ascii_lowercase();
+        methods[method] = writer.plugin_operation(plugin_route);
     }
     let tags = tags.iter().map(|tag| json!({ "name": tag.name(), "description": tag.description() }));
     json!({
@@ -103,6 +113,19 @@ impl Writer {
         Value::Object(operation)
     }
 
+    fn plugin_operation(&mut self, plugin_route: &PluginRoute) -> Value {
+        let mut operation = plugin_route.operation();
+        operation.insert("tags".to_owned(), json!([Tag::PluginRoutes.name()]));
+        operation.insert("security".to_owned(), credentials(&[plugin_route.scope.as_str()]));
+        let mut codes = vec![ErrorCode::Internal, ErrorCode::MisdirectedRequest];
+        codes.extend(refusals(Access::Capability));
+        codes.extend(plugin_route.errors());
+        for (status, codes) in by_status(&codes) {
+            operation["responses"][status.to_string()] = self.refusal(Dialect::Backplane, &codes);
+        }
+        Value::Object(operation)
+    }
+
     fn parameter(&mut self, parameter: &Parameter) -> Value {
         json!({
             "name": parameter.name,
@@ -122,11 +145,7 @@ impl Writer {
             self.add_answer(response, answer);
         }
         let dialect = Dialect::of_path(endpoint.path);
-        let mut by_status: BTreeMap<u16, Vec<ErrorCode>> = BTreeMap::new();
-        for code in endpoint.all_errors() {
-            by_status.entry(code.status()).or_default().push(code);
-        }
-        for (status, codes) in by_status {
+        for (status, codes) in by_status(&endpoint.all_errors()) {
             let refusal = match endpoint.page {
                 None => self.refusal(dialect, &codes),
                 Some(_) => {
@@ -310,7 +329,20 @@ fn security(endpoint: &Endpoint) -> Value {
     if Dialect::of_path(endpoint.path) == Dialect::OpenAi {
         return json!([{ "bearer": scopes }]);
     }
+    credentials(scopes)
+}
+
+fn credentials(scopes: &[&str]) -> Value {
     json!([{ "bearer": scopes }, { "cookie": scopes }])
+}
+
+/// Errors by their status, each once, in the order of the table.
+fn by_status(codes: &[ErrorCode]) -> BTreeMap<u16, Vec<ErrorCode>> {
+    let mut by_status: BTreeMap<u16, Vec<ErrorCode>> = BTreeMap::new();
+    for code in ErrorCode::ALL.iter().filter(|code| codes.contains(code)) {
+        by_status.entry(code.status()).or_default().push(*code);
+    }
+    by_status
 }
 
 fn meanings(dialect: Dialect, codes: &[ErrorCode]) -> String {

@@ -4,6 +4,7 @@
 //! that they may not use.
 
 mod document;
+mod live;
 mod page;
 mod shape;
 
@@ -17,12 +18,15 @@ use sha2::{Digest, Sha256};
 
 use crate::auth::Caller;
 use crate::error::Problem;
+use crate::registry::Registry;
 use crate::web::{Access, Call, Endpoint, Routes, Tag};
 pub use document::document;
+pub use live::PluginRoute;
 
 /// What these routes show.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Reference {
+    registry: Arc<Registry>,
     endpoints: OnceLock<Vec<Endpoint>>,
 }
 
@@ -46,6 +50,11 @@ pub fn routes(routes: Routes, reference: &Arc<Reference>) -> Routes {
 }
 
 impl Reference {
+    /// A reference of nothing so far; the routes of plugins are those of `registry`.
+    pub fn new(registry: Arc<Registry>) -> Self {
+        Self { registry, endpoints: OnceLock::new() }
+    }
+
     /// Says what there is to show; the first word counts.
     pub fn describe(&self, endpoints: &[Endpoint]) {
         let _ = self.endpoints.set(endpoints.to_vec());
@@ -54,7 +63,8 @@ impl Reference {
     /// What a caller may use, as a document.
     fn document_for(&self, caller: &Caller) -> Value {
         let endpoints = self.endpoints.get().map(Vec::as_slice).unwrap_or_default();
-        document(endpoints.iter().filter(|endpoint| may_use(caller, endpoint.access)))
+        let endpoints = endpoints.iter().filter(|endpoint| may_use(caller, endpoint.access));
+        document(endpoints, &live::usable(&self.registry.view(), caller))
     }
 }
 

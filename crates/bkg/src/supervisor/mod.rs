@@ -211,8 +211,7 @@ impl Supervisor {
     /// The name is not known.
     pub fn set_instances(&self, plugin: &str, count: u32) -> Result<(), UnknownPlugin> {
         let row = self.plugins.get(plugin).ok_or_else(|| UnknownPlugin(plugin.to_owned()))?;
-        let first = row.first_word();
-        row.set_count(count as usize, first, &self.tasks, &self.stop);
+        row.set_count(count as usize, Wanted::default(), &self.tasks, &self.stop);
         Ok(())
     }
 
@@ -245,6 +244,15 @@ impl Supervisor {
         self.change(plugin, |wanted| Wanted { up: true, generation: wanted.generation + 1, ..wanted })
     }
 
+    /// Wants a plugin's processes replaced where they are wanted; what somebody stopped stays stopped.
+    ///
+    /// # Errors
+    /// The name is not known.
+    pub fn replace(&self, plugin: &str) -> Result<(), UnknownPlugin> {
+        let again = |wanted: Wanted| Wanted { generation: wanted.generation + 1, ..wanted };
+        self.change(plugin, |wanted| if wanted.up { again(wanted) } else { wanted })
+    }
+
     fn change(&self, plugin: &str, edit: impl Fn(Wanted) -> Wanted) -> Result<(), UnknownPlugin> {
         let row = self.plugins.get(plugin).ok_or_else(|| UnknownPlugin(plugin.to_owned()))?;
         let wanted = row.wanted.lock().expect("no holder of the lock panics");
@@ -268,14 +276,11 @@ impl Supervisor {
 }
 
 impl Row {
-    /// What the first seat is wanted to do; further ones are wanted the same.
-    fn first_word(&self) -> Wanted {
-        let wanted = self.wanted.lock().expect("no holder of the lock panics");
-        wanted.first().map(|wanted| *wanted.borrow()).unwrap_or_default()
-    }
-
-    fn set_count(&self, count: usize, word: Wanted, tasks: &TaskTracker, stop: &CancellationToken) {
+    /// Further seats are wanted the same as the first; `first` is for where there is none yet.
+    fn set_count(&self, count: usize, first: Wanted, tasks: &TaskTracker, stop: &CancellationToken) {
         let mut wanted = self.wanted.lock().expect("no holder of the lock panics");
+        // Read under the lock: a stop must not come between this word and the seats that get it.
+        let word = wanted.first().map_or(first, |wanted| *wanted.borrow());
         let before = self.plugin.set_count(count);
         for (number, seat) in wanted.iter().enumerate() {
             if number >= count {

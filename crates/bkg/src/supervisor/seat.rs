@@ -665,11 +665,14 @@ impl Seat {
         let is_told =
             running.session.as_ref().is_some_and(|session| session.contract == Contract::Extended);
         let entry = &running.launch.entry;
-        if !is_told || entry.secret_places(None).is_empty() {
+        // With what it has just declared itself.
+        let record = self.plugin.supervision.registry.plugin(self.plugin.name.as_str());
+        let schema = record.as_ref().and_then(|record| record.schema.as_deref());
+        if !is_told || entry.secret_places(schema).is_empty() {
             return;
         }
         if let Err(NotStarted(reason)) =
-            write_runtime_config(&running.runtime_config, entry.shown(None)).await
+            write_runtime_config(&running.runtime_config, entry.shown(schema)).await
         {
             warn!(plugin = %self.plugin.name, reason, "secrets stay in a runtime configuration");
         }

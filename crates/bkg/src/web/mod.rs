@@ -21,7 +21,7 @@ pub use guard::{Guard, SESSION_COOKIE, cookie, session_cookie};
 pub use meter::{Meter, Metering};
 pub use operation::{
     Answer, Content, EVENT_STREAM, Endpoint, FROM_PLUGINS, Operation, Page, Parameter, Place, RequestBody,
-    Tag, Type, Unsummarised, path_names,
+    Tag, Type, Unsummarised, path_names, refusals,
 };
 pub(crate) use path::{decoded_pairs, decoded_path};
 pub use proxy::{Scheme, TrustedProxies};

@@ -487,7 +487,7 @@ pub const FROM_PLUGINS: &[ErrorCode] = &[
 pub const EVENT_STREAM: &str = "text/event-stream";
 
 /// What an access refuses, whatever stands behind it.
-fn refusals(access: Access) -> &'static [ErrorCode] {
+pub fn refusals(access: Access) -> &'static [ErrorCode] {
     const KNOWN: [ErrorCode; 5] = [
         ErrorCode::Unauthorized,
         ErrorCode::RateLimited,

@@ -103,6 +103,14 @@ async fn every_route_for_operators_has_a_command_or_a_reason_why_it_has_none() {
         .map(|route| format!("{} {}", route.method, route.path))
         .collect();
     assert!(unknown.is_empty(), "no command asks these, and no reason says why: {unknown:#?}");
+    let gone: Vec<String> = USES
+        .iter()
+        .filter(|(method, path, _)| {
+            !host.host().routes().iter().any(|route| route.method == *method && route.path == *path)
+        })
+        .map(|(method, path, _)| format!("{method} {path}"))
+        .collect();
+    assert!(gone.is_empty(), "the host has no such routes any more: {gone:#?}");
 }
 
 #[test]

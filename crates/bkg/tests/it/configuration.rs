@@ -586,6 +586,213 @@ async fn a_hand_edit_that_breaks_the_rules_changes_nothing_and_is_kept() {
     host.stop().await;
 }
 
+#[tokio::test]
+async fn a_mask_opens_nothing_where_everybody_reads() {
+    let host = hot().await;
+    save(&host, json!({ "settings": { "secret": CANARY } })).await;
+    let mask = host.get(CONFIG).await.json()["entry"]["settings"]["secret"].clone();
+    assert!(mask["id"].is_string(), "{mask}");
+    let bodies = [
+        (json!({ "settings": { "word": mask } }), "/settings/word"),
+        (json!({ "settings": { "upstreams": [{ "name": mask }] } }), "/settings/upstreams/0/name"),
+        (json!({ "settings": mask }), "/settings"),
+        (json!({ "description": mask }), "/description"),
+        (json!({ "autostart": mask }), "/autostart"),
+        (json!({ "env": { "A": mask } }), "/env/A"),
+    ];
+    for (body, place) in bodies {
+        for query in ["", "?dryRun=true"] {
+            let refused = host.post(&format!("{CONFIG}{query}"), body.clone()).await;
+            assert!(!refused.text.contains(CANARY), "{place}: {}", refused.text);
+            assert_eq!(places(&refused), [place]);
+        }
+    }
+    // From one secret place to another it may go.
+    save(&host, json!({ "settings": { "upstreams": [{ "name": "a", "apiKey": mask }] } })).await;
+    assert_eq!(settings(&host).await["current"]["upstreams"][0]["apiKey"], CANARY);
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_schema_that_no_longer_calls_it_secret_tells_nobody() {
+    let host = hot().await;
+    save(&host, json!({ "settings": { "secret": CANARY } })).await;
+    // By an upgrade.
+    let file = host.plugins_dir().join("misbehave/plugin.json");
+    edit(&file, |manifest| manifest["configSchema"] = json!({ "type": "object" }));
+    let host = host.restart().await;
+    save(&host, json!({ "settings": { "word": "x" } })).await;
+    save(&host, json!({ "settings": { "word": "y" } })).await;
+    save(&host, json!({ "settings": { "secret": "another" } })).await;
+    let back = host.post(&format!("{CONFIG}/return"), json!({ "revision": 2 })).await;
+    assert_eq!(back.status, 200, "{}", back.text);
+    for path in [CONFIG.to_owned(), format!("{CONFIG}/revisions"), format!("{CONFIG}/diff?from=0")] {
+        let text = host.get(&path).await.text;
+        assert!(!text.contains(CANARY), "{path} tells: {text}");
+    }
+    assert_eq!(files_with(&host.data_dir(), CANARY), Vec::<String>::new());
+    host.start_plugin("misbehave").await;
+    assert_eq!(settings(&host).await["current"]["secret"], CANARY);
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn an_edit_of_the_schema_uncovers_no_secret_of_the_files() {
+    let host = with_settings(json!({ "hot": true, "secret": CANARY })).await;
+    let uncover = json!({ "configSchema": { "properties": { "secret": { "format": null } } } });
+    let saved = save(&host, uncover).await.to_string();
+    let removed = save(&host, json!({ "settings": { "secret": null } })).await.to_string();
+    let view = host.get(CONFIG).await.text;
+    let diff = host.get(&format!("{CONFIG}/diff?from=0")).await.text;
+    let reset = host.post(&format!("{CONFIG}/reset"), json!({ "paths": ["/settings/secret"] })).await.text;
+    let after = host.get(CONFIG).await.text;
+    for text in [saved, removed, view, diff, reset, after] {
+        assert!(!text.contains(CANARY), "{text}");
+    }
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_secret_with_parts_is_hidden_whole() {
+    let host = TestHost::builder()
+        .plugin_as(
+            "misbehave",
+            "misbehave",
+            json!({ "configSchema": { "properties": { "login": { "type": "object", "writeOnly": true } } } }),
+        )
+        .start()
+        .await;
+    let first =
+        save(&host, json!({ "settings": { "login": { "user": "ada", "word": "lovelace" } } })).await;
+    let second = save(&host, json!({ "settings": { "login": { "word": CANARY } } })).await;
+    let mask = json!({ "$secret": true });
+    assert_eq!(second["changes"], json!([{ "path": "/settings/login", "from": mask, "to": mask }]));
+    let listed = host.get(&format!("{CONFIG}/revisions")).await.text;
+    for text in [first.to_string(), listed, host.get(CONFIG).await.text] {
+        assert!(!text.contains(CANARY) && !text.contains("lovelace"), "{text}");
+    }
+    assert_eq!(files_with(&host.data_dir(), CANARY), Vec::<String>::new());
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn an_edit_whose_author_leaves_is_made_all_the_same() {
+    let host = hot().await;
+    // The disk is busy until this ends.
+    let database = bkg_sqlite::rusqlite::Connection::open(host.data_dir().join("bkg.db")).unwrap();
+    database.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let root = root(&host);
+    let leaving = tokio::spawn({
+        let root = root.clone();
+        async move { root.post(CONFIG, json!({ "settings": { "word": "second" } })).await }
+    });
+    while settings(&host).await["pushed"] != json!([1]) {
+        tokio::task::yield_now().await;
+    }
+    leaving.abort();
+    let _ = leaving.await;
+    for _ in 0..20 {
+        assert_eq!(host.get("/health").await.status, 200);
+    }
+    database.execute_batch("ROLLBACK").unwrap();
+    host.until(|view| view.plugin("misbehave").filter(|record| record.entry.revision == 1).map(|_| ()))
+        .await;
+    assert_eq!(save(&host, json!({ "settings": { "word": "third" } })).await["revision"], 2);
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn an_entry_that_does_not_fit_can_be_mended_step_by_step() {
+    let host = TestHost::builder()
+        .plugin_as("misbehave", "misbehave", json!({ "healthcheck": { "path": "/x" } }))
+        .start()
+        .await;
+    save(&host, json!({ "healthcheck": { "interval": 5 } })).await;
+    edit(&host.plugins_dir().join("misbehave/plugin.json"), |manifest| {
+        manifest.as_object_mut().unwrap().remove("healthcheck");
+    });
+    let host = host.restart().await;
+    assert_eq!(host.get("/admin/plugins/misbehave").await.json()["status"], "broken");
+    let first = save(&host, json!({ "settings": { "word": "x" } })).await;
+    assert_eq!((&first["revision"], &first["applied"]), (&json!(2), &json!("next-start")));
+    assert_eq!(save(&host, json!({ "settings": { "word": "y" } })).await["revision"], 3);
+    assert_eq!(host.get(CONFIG).await.json()["entry"]["settings"]["word"], "y");
+    let host = host.restart().await;
+    host.start_plugin("misbehave").await;
+    assert_eq!(settings(&host).await["started"]["word"], "y");
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn secrets_whose_key_was_given_up_are_set_again() {
+    let host = hot().await;
+    save(&host, json!({ "settings": { "secret": CANARY } })).await;
+    save(&host, json!({ "settings": { "word": "x" } })).await;
+    fs::write(host.data_dir().join("secrets.key"), "new").unwrap();
+    let host = host.restart().await;
+    assert_eq!(host.get("/admin/plugins/misbehave").await.json()["status"], "broken");
+    for path in ["/revisions", "/revisions/1", "/diff?from=1&to=2", "/diff?from=0&to=2"] {
+        let reply = host.get(&format!("{CONFIG}{path}")).await;
+        assert_eq!(reply.status, 200, "{path}: {}", reply.text);
+        assert!(!reply.text.contains("v1."), "{path}: {}", reply.text);
+    }
+    let lost = host.post(&format!("{CONFIG}/return"), json!({ "revision": 1 })).await;
+    assert_eq!((lost.status.as_u16(), lost.code().as_str()), (422, "invalid_config"), "{}", lost.text);
+    save(&host, json!({ "settings": { "secret": "set again" } })).await;
+    let host = host.restart().await;
+    host.start_plugin("misbehave").await;
+    let current = settings(&host).await["current"].clone();
+    assert_eq!((&current["secret"], &current["word"]), (&json!("set again"), &json!("x")));
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_list_is_reset_whole_or_not_at_all() {
+    let host = with_settings(json!({ "hot": true, "upstreams": [{ "name": "a" }] })).await;
+    save(&host, json!({ "settings": { "upstreams": [{ "name": "b" }] } })).await;
+    for path in ["/settings/upstreams/0", "/settings/upstreams/0/name"] {
+        let refused = host.post(&format!("{CONFIG}/reset"), json!({ "paths": [path] })).await;
+        assert_eq!(places(&refused), [path]);
+    }
+    let reset = host.post(&format!("{CONFIG}/reset"), json!({ "paths": ["/settings/upstreams"] })).await;
+    assert_eq!(reset.status, 200, "{}", reset.text);
+    assert_eq!(settings(&host).await["current"]["upstreams"], json!([{ "name": "a" }]));
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_plugin_that_is_stopped_while_it_is_told_stays_stopped() {
+    let host = hot().await;
+    let root = root(&host);
+    let telling = tokio::spawn({
+        let root = root.clone();
+        async move { root.post(CONFIG, json!({ "settings": { "applies": "never" } })).await }
+    });
+    while settings(&host).await["pushed"] != json!([1]) {
+        tokio::task::yield_now().await;
+    }
+    host.post("/admin/plugins/misbehave/stop?wait=30", json!({})).await;
+    assert_eq!(telling.await.unwrap().status, 502);
+    for _ in 0..20 {
+        assert_eq!(host.get("/admin/plugins/misbehave").await.json()["status"], "stopped");
+    }
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_refusal_leaves_a_plugin_with_what_it_ran_with() {
+    let host = hot().await;
+    let later =
+        host.post(&format!("{CONFIG}?apply=later"), json!({ "settings": { "word": "later" } })).await;
+    assert_eq!(later.status, 202, "{}", later.text);
+    let refused = host.post(CONFIG, json!({ "settings": { "applies": "no" } })).await;
+    assert_eq!(places(&refused), ["/settings"]);
+    assert_eq!(settings(&host).await["current"]["word"], "first");
+    let live = host.get(CONFIG).await.json()["live"].clone();
+    assert_eq!((&live["revision"], &live["restartNeeded"]), (&json!(0), &json!(true)));
+    host.stop().await;
+}
+
 fn edit(file: &Path, change: impl FnOnce(&mut Value)) {
     let mut manifest: Value = serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap();
     change(&mut manifest);

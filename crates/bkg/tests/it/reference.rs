@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bkg::reference::document;
 use http::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::host::TestHost;
 
@@ -15,7 +15,7 @@ const BLESS: &str = "BKG_BLESS";
 #[tokio::test]
 async fn the_committed_document_is_that_of_the_routes() {
     let host = TestHost::builder().start().await;
-    let made = serde_json::to_string_pretty(&document(host.host().routes())).unwrap() + "\n";
+    let made = serde_json::to_string_pretty(&document(host.host().routes(), &[])).unwrap() + "\n";
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/openapi.json");
     if std::env::var_os(BLESS).is_some() {
         std::fs::write(&path, &made).unwrap();
@@ -56,9 +56,56 @@ async fn a_document_that_one_has_is_not_sent_again() {
 #[tokio::test]
 async fn one_name_in_the_document_is_one_schema() {
     let host = TestHost::builder().start().await;
-    let document = document(host.host().routes());
+    let document = document(host.host().routes(), &[]);
     let schemas = document["components"]["schemas"].as_object().unwrap();
     // A number at the end is how a second type of one name is told from the first.
     let doubled: Vec<_> = schemas.keys().filter(|name| name.ends_with(char::is_numeric)).collect();
     assert!(doubled.is_empty(), "give one of each two another name: {doubled:?}");
+}
+
+/// What somebody with these scopes is shown; `otherauth` reads them from the token.
+async fn shown_to(host: &TestHost, scopes: &str) -> Value {
+    let mut request = host.request(Method::GET, "/openapi.json", None);
+    let token = format!("Bearer test_key~{scopes}");
+    request.headers_mut().insert("authorization", token.parse().unwrap());
+    let reply = host.send_request(request).await;
+    assert_eq!(reply.status, 200, "{}", reply.text);
+    reply.json()
+}
+
+#[tokio::test]
+async fn everybody_sees_what_they_may_use_and_nothing_else() {
+    let routes = json!([
+        { "method": "GET", "path": "/see/{one}", "capability": "test.frame" },
+        { "method": "POST", "path": "/files/{*rest}", "capability": "test.echo" },
+    ]);
+    let host = TestHost::builder()
+        .plugin("otherauth")
+        .plugin_as("misbehave", "misbehave", json!({ "settings": { "routes": routes } }))
+        .config("[auth]\nprovider = \"otherauth\"")
+        .start()
+        .await;
+    host.start_plugin("misbehave").await;
+    let live = ["/api/plugins/misbehave/see/{one}", "/api/plugins/misbehave/files/{rest}"];
+    let paths = |document: &Value| -> Vec<String> {
+        document["paths"].as_object().unwrap().keys().cloned().collect()
+    };
+    let has = |document: &Value, path: &str| paths(document).iter().any(|shown| shown == path);
+
+    let all = shown_to(&host, "admin").await;
+    assert!(live.iter().all(|path| has(&all, path)) && has(&all, "/admin/users"), "{:?}", paths(&all));
+    let operation = &all["paths"][live[0]]["get"];
+    assert_eq!(operation["security"], json!([{ "bearer": ["test.frame"] }, { "cookie": ["test.frame"] }]));
+    assert_eq!(operation["parameters"][0]["name"], "one");
+
+    let some = shown_to(&host, "test.frame").await;
+    assert!(has(&some, live[0]) && !has(&some, live[1]), "{:?}", paths(&some));
+    assert!(has(&some, "/v1/models") && has(&some, "/health"), "{:?}", paths(&some));
+    for guarded in ["/admin/users", "/admin/plugins", "/v1/chat/completions", "/auth/logout"] {
+        assert!(!has(&some, guarded), "{guarded} is shown to who may not use it");
+    }
+
+    host.post("/admin/plugins/misbehave/stop?wait=30", json!({})).await;
+    let stopped = shown_to(&host, "admin").await;
+    assert!(live.iter().all(|path| has(&stopped, path)), "the routes of a stopped plugin stay");
 }

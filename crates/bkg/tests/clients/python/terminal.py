@@ -11,6 +11,7 @@ import select
 import signal
 import termios
 import time
+from pathlib import Path
 from typing import Self
 
 from harness import BINARIES, Host, until
@@ -19,16 +20,16 @@ CTRL_C = "\x03"
 CTRL_D = "\x04"
 
 
-class Terminal:
-    """One `bkg` that believes a person is there; `screen` is all that it has written."""
+class Screen:
+    """A program that believes a person is there; `screen` is all that it has written."""
 
-    def __init__(self, host: Host, *arguments: str, **variables: str) -> None:
-        command = [str(BINARIES / "bkg"), "--data-dir", str(host.data), *arguments]
-        # The colours of whoever runs the tests are none of a test's business.
-        inherited = {name: value for name, value in host.environment.items() if name != "NO_COLOR"}
-        environment = {**inherited, "TERM": "xterm", **variables}
+    def __init__(
+        self, command: list[str], environment: dict[str, str], directory: Path | None = None
+    ) -> None:
         self.pid, self.file = pty.fork()
         if self.pid == 0:
+            if directory is not None:
+                os.chdir(directory)
             os.execve(command[0], command, environment)
         self.screen = ""
         self.code: int | None = None
@@ -81,3 +82,13 @@ class Terminal:
             return False  # What Linux says once the last program has left the terminal.
         self.screen += data.decode(errors="replace")
         return bool(data)
+
+
+class Terminal(Screen):
+    """One `bkg` for a host of the tests."""
+
+    def __init__(self, host: Host, *arguments: str, **variables: str) -> None:
+        command = [str(BINARIES / "bkg"), "--data-dir", str(host.data), *arguments]
+        # The colours of whoever runs the tests are none of a test's business.
+        inherited = {name: value for name, value in host.environment.items() if name != "NO_COLOR"}
+        super().__init__(command, {**inherited, "TERM": "xterm", **variables})

@@ -42,6 +42,7 @@ def code_and_error(done: subprocess.CompletedProcess[str]) -> tuple[int, str]:
         "plugin logs misbehave",
         "logs misbehave",
         "plugin telemetry misbehave",
+        "plugin routes",
         "top --once",
         "ports",
         "system",
