@@ -780,6 +780,25 @@ async fn a_plugin_that_is_stopped_while_it_is_told_stays_stopped() {
 }
 
 #[tokio::test]
+async fn a_change_for_later_leaves_a_plugin_alone_that_is_coming_up() {
+    let host = TestHost::builder()
+        .plugin_as("misbehave", "misbehave", json!({ "settings": { "register": "never" } }))
+        .start()
+        .await;
+    host.post("/admin/plugins/misbehave/start", json!({})).await;
+    let launch = loop {
+        assert_eq!(host.get("/health").await.status, 200);
+        if let Some(launch) = host.host().registry.launches().first().cloned() {
+            break launch;
+        }
+    };
+    let reply = host.post(&format!("{CONFIG}?apply=later"), json!({ "settings": { "word": "x" } })).await;
+    assert_eq!((reply.status.as_u16(), &reply.json()["applied"]), (202, &json!("later")), "{}", reply.text);
+    assert_eq!(host.host().registry.launches(), [launch]);
+    host.stop().await;
+}
+
+#[tokio::test]
 async fn a_refusal_leaves_a_plugin_with_what_it_ran_with() {
     let host = hot().await;
     let later =

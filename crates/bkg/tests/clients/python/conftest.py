@@ -23,6 +23,8 @@ command line; `test_browser.py` shows it for pages of other sites, in a real bro
 
 `test_listen.py` shows the daemon reached from other machines: over its own TLS, and behind nginx.
 
+`test_operating.py` types every command of `docs/operating.md` and of the pages beside it.
+
 `test_base_plugin.py`, `test_launches.py` and `test_daemon.py` show what holds below the HTTP surface.
 """
 

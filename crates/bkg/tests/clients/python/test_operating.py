@@ -7,248 +7,34 @@ leaves to its reader (a password, a folder, who is there already) is in the tabl
 """
 
 import contextlib
-import http.client
 import json
-import os
 import re
 import shutil
-import signal
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from harness import BINARIES, REPOSITORY, PluginFolder, misbehave, processes_of, until
+from harness import BINARIES, REPOSITORY, until
 from pages import Block, Command, compare, read
-from terminal import CTRL_C, Screen
+from place import OWN, PASSWORD, Answer, Place, write_plugins
+from terminal import CTRL_C
 
 DOCUMENTATION = [
     "README.md",
     *(f"docs/{page}.md" for page in ("operating", "configuration", "applications", "live")),
 ]
 
-PASSWORD = "a password of the tests"
 T = TypeVar("T")
-OWN = "a password of their own"
-
-
-# A question on the terminal, and the keys that are pressed then.
-Answer = tuple[str, Callable[["Place"], str]]
-
-
-class Place:
-    """Where one page is followed: a home, a checkout with its state, plugins of the page, and a shell."""
-
-    def __init__(self, directory: Path) -> None:
-        self.home = directory / "home"
-        self.checkout = directory / "checkout"
-        self.data = self.checkout / "data"
-        self.plugins = directory / "plugins"
-        self.audit = directory / "audit"
-        for folder in (self.home, self.checkout / "target", self.plugins, directory / "bin"):
-            folder.mkdir(parents=True)
-        (self.checkout / "target/release").symlink_to(BINARIES)
-        (directory / "bin/bkg").symlink_to(BINARIES / "bkg")
-        python = directory / "bin/python"
-        python.write_text(f"#!/bin/sh\nexec '{sys.executable}' \"$@\"\n")
-        python.chmod(0o755)
-        # What `<FILE`, `< report.txt` and `git diff` of the pages read.
-        (self.checkout / "FILE").write_text(f"{PASSWORD}\n")
-        (self.checkout / "report.txt").write_text("a report\n")
-        subprocess.run(["git", "init", "--quiet"], cwd=self.checkout, check=True)
-        self.environment = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("BKG_", "ADMIN_", "XDG_", "GIT_", "OPENAI_"))
-        }
-        self.environment |= {
-            "HOME": str(self.home),
-            "PATH": f"{directory / 'bin'}:{self.environment['PATH']}",
-            "BKG_DATA_DIR": str(self.data),
-            # The start scripts of the bundled plugins look whether their programs are the newest.
-            "CARGO_HOME": os.environ.get("CARGO_HOME", str(Path.home() / ".cargo")),
-            "RUSTUP_HOME": os.environ.get("RUSTUP_HOME", str(Path.home() / ".rustup")),
-        }
-        # What a daemon gets besides: ports that nobody has, and the plugins of the pages.
-        self.of_daemons = {
-            "BKG_API_PORT": "0",
-            "BKG_BUS_PORT": "0",
-            "BKG_PLUGINS_DIR": str(self.plugins),
-            "BKG_BINARIES": str(self.checkout / "target/release"),
-        }
-        # What the pages name, and what it is called here.
-        self.names = {
-            "/srv/backplane/data": str(self.data),
-            "/srv/backplane/plugins": str(REPOSITORY / "plugins"),
-            "/srv/other": str(directory / "other"),
-            "/home/ada": str(self.home),
-        }
-        self.exports: list[str] = []
-        self.code = 0
-        self.shown: list[str] = []
-        self.daemon: subprocess.Popen[bytes] | None = None
-
-    def translated(self, text: str) -> str:
-        """What is typed here for what the page says."""
-        for name, here in self.names.items():
-            text = text.replace(name, here)
-        text = re.sub(r"\bscripts/(up|down)\b", rf"{REPOSITORY}/scripts/\1", text)
-        if (self.data / "ports.json").exists():
-            api = str(self.ports()["api"])
-            text = text.replace("43119", api).replace("https://bkg.example.org", f"http://127.0.0.1:{api}")
-        return text
-
-    def back(self, text: str) -> str:
-        """What the page would say for what was said here."""
-        for name, here in self.names.items():
-            text = text.replace(here, name)
-        return text.replace("\r\n", "\n")
-
-    def types_first_password(self) -> str:
-        """What the daemon has made for the first administrator."""
-        return (self.data / "initial-password").read_text().strip() + "\n"
-
-    def asks(self, method: str, path: str, body: Any = None) -> Any:
-        """What a route below `/admin/plugins` answers to the root key, whatever it thinks of it."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.ports()["api"], timeout=30)
-        head = {
-            "Authorization": f"Bearer {(self.data / 'root.key').read_text().strip()}",
-            "Content-Type": "application/json",
-        }
-        with contextlib.closing(connection):
-            connection.request(method, f"/admin/plugins/{path}", json.dumps(body), head)
-            return json.loads(connection.getresponse().read())
-
-    def learns(self, names: dict[str, str]) -> None:
-        """Keeps what is called otherwise here; one name of the page stands for one thing."""
-        for name, here in names.items():
-            if name != here:
-                assert self.names.get(name, here) == here, f"{name} is {self.names[name]} and {here}"
-                self.names[name] = here
-
-    def ports(self) -> dict[str, Any]:
-        """Where the daemon is."""
-        return dict(json.loads((self.data / "ports.json").read_text()))
-
-    def types(self, text: str, answers: list[Answer] | None = None) -> str:
-        """Types one command; everything that is shown comes back, and `code` is its end."""
-        text = self.translated(text)
-        # `$?` is that of the command before.
-        command = ["/bin/bash", "-c", "\n".join([*self.exports, f"(exit {self.code})", text])]
-        if text.startswith("export "):
-            self.exports.append(text)
-        environment = self.environment
-        if re.search(r"serve|scripts/up", text):
-            environment = {**self.of_daemons, **environment}
-        if answers is None:
-            done = subprocess.run(
-                command,
-                cwd=self.checkout,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                timeout=60,
-            )
-            self.code, shown = done.returncode, done.stdout
-        else:
-            shown = ""
-            with Screen(command, {**environment, "TERM": "dumb"}, self.checkout) as screen:
-                for prompt, answer in answers:
-                    shown += screen.until(prompt) + prompt
-                    screen.type(answer(self))
-                self.code = screen.end()
-                shown += screen.screen
-        for secret in re.findall(r"bkg_sk_\w+", shown):
-            self.names["bkg_sk_…"] = secret
-        self.shown.append(self.back(shown))
-        return self.shown[-1]
-
-    def does(self, text: str) -> str:
-        """Types what no page says."""
-        shown = self.types(text)
-        assert self.code == 0, f"{text}: {shown}"
-        return shown
-
-    def starts(self, text: str) -> None:
-        """Types a command that stays in the foreground, and waits until its daemon is ready."""
-        self.daemon = subprocess.Popen(
-            ["/bin/bash", "-c", f"exec {self.translated(text)}"],
-            cwd=self.checkout,
-            env={**self.of_daemons, **self.environment},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=(self.checkout / "daemon.log").open("ab"),
-        )
-
-        def ready() -> bool:
-            assert self.daemon is not None
-            log = (self.checkout / "daemon.log").read_text()
-            assert self.daemon.poll() is None, f"{text} left:\n{log}"
-            with contextlib.suppress(FileNotFoundError):
-                return bool(self.ports()["pid"] == self.daemon.pid) and all(
-                    plugin["status"] in ("running", "stopped")
-                    for plugin in json.loads(self.types("bkg --root plugin list --json"))
-                )
-            return False
-
-        until(ready, f"{text} is ready", within=40)
-        self.code = 0
-
-    def ends(self) -> None:
-        """Stops what was started in the foreground, as Ctrl-C does."""
-        if self.daemon is not None:
-            self.daemon.send_signal(signal.SIGINT)
-            assert self.daemon.wait(60) == 0, (self.checkout / "daemon.log").read_text()
-            self.daemon = None
-
-    def leaves_nothing(self) -> None:
-        """Ends whatever is left, and says so."""
-        left = processes_of(self.data)
-        with contextlib.suppress(FileNotFoundError):
-            if Path(f"/proc/{self.ports()['pid']}/exe").resolve() == (BINARIES / "bkg").resolve():
-                left.append(self.ports()["pid"])
-        if self.daemon is not None:
-            self.daemon.kill()
-            self.daemon.wait()
-        for pid in left:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        assert not left, f"the page left processes behind: {left}"
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
     place = Place(tmp_path)
     yield place
-    place.leaves_nothing()
-
-
-def write_plugin(folder: Path, entry: dict[str, Any], start: str, **files: str) -> None:
-    """A plugin of the pages, with this start script and these Python files."""
-    folder.mkdir()
-    (folder / "plugin.json").write_text(json.dumps(entry))
-    (folder / "start.sh").write_text(f"#!/bin/sh\n{start}\n")
-    for name, text in files.items():
-        (folder / f"{name}.py").write_text(text)
-
-
-def write_plugins(place: Place) -> None:
-    """The plugins that the pages name besides the bundled ones."""
-    # The one that the reader has made by the page before.
-    greeter = read(REPOSITORY / "docs/writing-a-plugin.md")
-    (entry,) = [block.text for block in greeter if block.language == "json" and '"autostart"' in block.text]
-    (program,) = [block.text for block in greeter if block.language == "python" and "NAME" in block.text]
-    start = f"exec '{sys.executable}' -uB greeter.py"
-    write_plugin(place.plugins / "greeter", json.loads(entry), start, greeter=program)
-    fails = {"name": "failing", "autostart": False}
-    write_plugin(place.plugins / "failing", fails, "echo no such module >&2\nexit 3")
-    echo = misbehave(offers=["test.echo"])
-    PluginFolder("summariser", echo.source, echo.settings, echo.entry).write_below(place.plugins)
+    place.end_what_is_left()
 
 
 def as_root(place: Place) -> None:
@@ -312,12 +98,14 @@ def killed(place: Place) -> None:
 
 def with_a_change(place: Place) -> None:
     """Something for `git diff` to show."""
+    place.does("git add report.txt")
     (place.checkout / "report.txt").write_text("a longer report\n")
 
 
-def shown_once(place: Place) -> None:
-    """The daemon of the block before is not needed any more."""
+def at_a_free_port(place: Place) -> None:
+    """Nothing runs any more, and the port of the page is not needed by anybody."""
     place.does("scripts/down")
+    place.names["--api-port 8080"] = "--api-port 0"
 
 
 def started(place: Place) -> None:
@@ -336,6 +124,11 @@ BEFORE: dict[tuple[str, str], Callable[[Place], None]] = {
     ("operating", "git diff"): with_a_change,
     ("operating", "died without cleaning up"): killed,
     ("configuration", '"origins"'): started,
+}
+
+# The same before a single command.
+BETWEEN: dict[tuple[str, str], Callable[[Place], None]] = {
+    ("operating", "scripts/up -- --api-port 8080"): at_a_free_port,
 }
 
 # What is typed into the command that holds this, after which question.
@@ -377,12 +170,20 @@ BESIDES = {
         "bkg user update ada --enable",
     ],
     ("operating", "bkg user create ada"): ["bkg user create bob --role user --password-stdin <FILE"],
-    ("operating", "bkg session list --user ada"): ["bkg session list --own"],
+    ("operating", "bkg session list --user ada"): [
+        # One's own are those of a login, which the commands around it do not use.
+        "export XDG_CONFIG_HOME=~/of-ada && bkg login --user ada --password-stdin <FILE"
+        f" && {{ cat FILE; echo '{OWN}'; }} | bkg user password ada --password-stdin"
+        " && bkg session list --own",
+    ],
     ("operating", "bkg completions bash"): [
         f"bkg completions {shell}" for shell in ("zsh", "fish", "elvish", "powershell")
     ],
     ("README", "scripts/up      #"): ["scripts/up"],
 }
+
+SAVED = {"settings": {"greeting": "welcome"}}
+WRONG = {"settings": {"greeting": 7}}
 
 # What JSON of a page is an example of: the answer that has the same members.
 EXAMPLES: dict[tuple[str, str], Callable[[Place], Any]] = {
@@ -396,8 +197,6 @@ EXAMPLES: dict[tuple[str, str], Callable[[Place], Any]] = {
     ("configuration", '"applied"'): lambda place: place.asks("POST", "ping/config/return", {"revision": 0}),
     ("configuration", '"error"'): lambda place: place.asks("POST", "ping/config", WRONG),
 }
-SAVED = {"settings": {"greeting": "welcome"}}
-WRONG = {"settings": {"greeting": 7}}
 
 # Blocks that cannot be run here, or commands of one, and what shows that they are right.
 ELSEWHERE = {
@@ -409,7 +208,7 @@ ELSEWHERE = {
     ("operating", "reverse_proxy 127.0.0.1:43119"): (
         "test_listen.py::test_behind_nginx_the_daemon_sees_clients_and_not_the_proxy"
     ),
-    ("live", '"bootstrap"'): "test_browser.py::test_the_example_of_the_documentation_follows_a_log",
+    ("live", '"type": "bootstrap"'): "test_browser.py::test_the_example_of_the_documentation_follows_a_log",
     ("live", "function followLogs"): (
         "test_browser.py::test_the_example_of_the_documentation_follows_a_log"
     ),
@@ -436,12 +235,15 @@ def test_a_page_can_be_followed_as_it_stands(place: Place, page: str) -> None:
         if not block.commands and not named(ELSEWHERE, name, block.text):
             look_at(place, name, at, block)
     place.ends()
+    assert place.end_what_is_left() == []
 
 
 def follow(place: Place, name: str, at: str, command: Command) -> None:
     """Types one command; it must end as the page says, and say what the page says."""
     if named(ELSEWHERE, name, str(command)):
         return
+    if between := named(BETWEEN, name, command.text):
+        between(place)
     if command.text == FOREGROUND:
         place.starts(command.text)
         return
@@ -497,8 +299,50 @@ def test_what_cannot_be_run_here_is_shown_elsewhere() -> None:
 
 
 def test_every_entry_of_the_tables_is_about_something() -> None:
-    for table in (BEFORE, CODES, BESIDES, EXAMPLES, ELSEWHERE):
-        for name, part in table:  # type: ignore[attr-defined]
+    for table in (BEFORE, BETWEEN, CODES, BESIDES, EXAMPLES, ELSEWHERE):
+        for name, part in table:
             (page,) = [page for page in DOCUMENTATION if Path(page).stem == name]
             found = [block for block in read(REPOSITORY / page) if part in block.text]
             assert len(found) == 1, f"{part!r} stands in {len(found)} blocks of {page}"
+
+
+def options(command: tuple[str, ...]) -> tuple[set[str], set[str]]:
+    """The commands below a command of `bkg`, and the options that it takes, as its help has them."""
+    asked = subprocess.run(
+        [str(BINARIES / "bkg"), *command, "--help"], capture_output=True, text=True, check=True
+    )
+    below = re.search(r"(?s)^Commands:\n(.*?)\n\n", asked.stdout, re.MULTILINE)
+    names = re.findall(r"(?m)^  ([a-z-]+)", below.group(1)) if below else []
+    taken = re.findall(r"(?m)^ +(?:(-\w), )?(--[a-z-]+)", asked.stdout)
+    return set(names), {name for pair in taken for name in pair if name}
+
+
+def test_the_page_names_only_commands_and_options_that_there_are() -> None:
+    known: dict[tuple[str, ...], tuple[set[str], set[str]]] = {}
+    page = (REPOSITORY / "docs/operating.md").read_text()
+    tree = {name: options((name,))[0] for name in options(())[0]}
+    # Commands in the text and in tables; in a table of one command's parts it is not said again.
+    spans = [span.removeprefix("bkg ") for span in re.findall(r"`(bkg [^`]+)`", page)]
+    spans += re.findall(r"`((?:config|key|serve|plugin) [a-z]+[^`]*)`", page)
+    of_tables = [("serve", "flag"), ("logs", "option"), ("key create", "option of `key create`")]
+    for command, heading in of_tables:
+        (table,) = re.findall(rf"(?m)^\| {re.escape(heading)} \|.*\n((?:\|.*\n)+)", page)
+        cells = [row.split("|")[1] for row in table.splitlines()[1:]]
+        spans += [f"{command} {span}" for cell in cells for span in re.findall(r"`(-[^`]+)`", cell)]
+    assert len(spans) > 60, spans
+    for span in spans:
+        words = span.split()
+        while words and words[0].startswith("-"):
+            words.pop(0)
+        path = tuple(words[:1])
+        assert not path or path[0] in tree, f"`bkg {span}`: there is no command `{path[0]}`"
+        if len(words) > 1 and words[1] in tree[words[0]]:
+            path = tuple(words[:2])
+        elif len(words) > 1 and path and tree[path[0]]:
+            # `bkg config` alone is about the daemon, and takes options.
+            alone = path == ("config",) and words[1].startswith("-")
+            assert alone, f"`bkg {span}`: `{path[0]}` has no such command"
+        if path not in known:
+            known[path] = options(path)
+        for option in re.findall(r"(?<!\S)-{1,2}[a-z][a-z-]*", span):
+            assert option in known[path][1], f"`bkg {span}`: there is no option `{option}`"

@@ -31,8 +31,10 @@ async def frame(plugin: Plugin, request: Request) -> None:
 
 @capability("test.settings")
 async def settings(plugin: Plugin, request: Request) -> None:
-    runtime = json.loads(Path(os.environ["BKG_PLUGIN_CONFIG_PATH"]).read_text())
-    await request.answer({**plugin.config, "started": plugin.settings, "runtime": runtime, "pid": os.getpid()})
+    runtime = json.loads(await asyncio.to_thread(Path(os.environ["BKG_PLUGIN_CONFIG_PATH"]).read_text))
+    await request.answer(
+        {**plugin.config, "started": plugin.settings, "runtime": runtime, "pid": os.getpid()}
+    )
 
 
 @capability("test.wait")
