@@ -4465,25 +4465,25 @@ export interface operations {
         parameters: {
             query?: {
                 /** @description How many of the last lines; 200 unless said. */
-                tail?: number;
+                tail?: number | "";
                 /** @description The lines after the one with this number, instead of the last ones. */
-                since?: number;
+                since?: number | "";
                 /** @description The lines before the one with this number. */
-                before?: number;
+                before?: number | "";
                 /** @description The least level. */
-                level?: components["schemas"]["LogLevel"];
+                level?: components["schemas"]["LogLevel"] | "";
                 /** @description How the lines came. */
-                stream?: components["schemas"]["LogStream"];
+                stream?: components["schemas"]["LogStream"] | "";
                 /** @description What the message must hold, in upper or lower case. */
-                text?: string;
+                text?: string | "";
                 /** @description What the message must match: the syntax of the Rust crate `regex`. */
-                regex?: string;
+                regex?: string | "";
                 /** @description Only lines of this launch: the `instance` of a line. */
-                run?: string;
+                run?: string | "";
                 /** @description Only lines of this time or later. */
-                from?: string;
-                /** @description Only lines before this time. */
-                to?: string;
+                from?: string | "";
+                /** @description Only lines of this time or earlier. */
+                to?: string | "";
             };
             header?: {
                 /** @description The number of the last line that a stream had brought: as `since`. */
@@ -4526,25 +4526,25 @@ export interface operations {
         parameters: {
             query?: {
                 /** @description How many of the last lines; 200 unless said. */
-                tail?: number;
+                tail?: number | "";
                 /** @description The lines after the one with this number, instead of the last ones. */
-                since?: number;
+                since?: number | "";
                 /** @description The lines before the one with this number. */
-                before?: number;
+                before?: number | "";
                 /** @description The least level. */
-                level?: components["schemas"]["LogLevel"];
+                level?: components["schemas"]["LogLevel"] | "";
                 /** @description How the lines came. */
-                stream?: components["schemas"]["LogStream"];
+                stream?: components["schemas"]["LogStream"] | "";
                 /** @description What the message must hold, in upper or lower case. */
-                text?: string;
+                text?: string | "";
                 /** @description What the message must match: the syntax of the Rust crate `regex`. */
-                regex?: string;
+                regex?: string | "";
                 /** @description Only lines of this launch: the `instance` of a line. */
-                run?: string;
+                run?: string | "";
                 /** @description Only lines of this time or later. */
-                from?: string;
-                /** @description Only lines before this time. */
-                to?: string;
+                from?: string | "";
+                /** @description Only lines of this time or earlier. */
+                to?: string | "";
             };
             header?: {
                 /** @description The number of the last line that a stream had brought: as `since`. */
@@ -4589,21 +4589,21 @@ export interface operations {
                 /** @description How lines are written; `text` unless said. */
                 format?: components["schemas"]["LogFormat"];
                 /** @description Only lines after the one with this number. */
-                since?: number;
+                since?: number | "";
                 /** @description The least level. */
-                level?: components["schemas"]["LogLevel"];
+                level?: components["schemas"]["LogLevel"] | "";
                 /** @description How the lines came. */
-                stream?: components["schemas"]["LogStream"];
+                stream?: components["schemas"]["LogStream"] | "";
                 /** @description What the message must hold, in upper or lower case. */
-                text?: string;
+                text?: string | "";
                 /** @description What the message must match: the syntax of the Rust crate `regex`. */
-                regex?: string;
+                regex?: string | "";
                 /** @description Only lines of this launch: the `instance` of a line. */
-                run?: string;
+                run?: string | "";
                 /** @description Only lines of this time or later. */
-                from?: string;
-                /** @description Only lines before this time. */
-                to?: string;
+                from?: string | "";
+                /** @description Only lines of this time or earlier. */
+                to?: string | "";
             };
             header?: never;
             path: {
@@ -4645,25 +4645,25 @@ export interface operations {
                 /** @description Only the log of this plugin; may be there several times. */
                 plugin?: string;
                 /** @description How many of the last lines; 200 unless said. */
-                tail?: number;
+                tail?: number | "";
                 /** @description The lines after this place. */
-                since?: string;
+                since?: string | "";
                 /** @description The lines before this place. */
-                before?: string;
+                before?: string | "";
                 /** @description The least level. */
-                level?: components["schemas"]["LogLevel"];
+                level?: components["schemas"]["LogLevel"] | "";
                 /** @description How the lines came. */
-                stream?: components["schemas"]["LogStream"];
+                stream?: components["schemas"]["LogStream"] | "";
                 /** @description What the message must hold, in upper or lower case. */
-                text?: string;
+                text?: string | "";
                 /** @description What the message must match: the syntax of the Rust crate `regex`. */
-                regex?: string;
+                regex?: string | "";
                 /** @description Only lines of this launch: the `instance` of a line. */
-                run?: string;
+                run?: string | "";
                 /** @description Only lines of this time or later. */
-                from?: string;
-                /** @description Only lines before this time. */
-                to?: string;
+                from?: string | "";
+                /** @description Only lines of this time or earlier. */
+                to?: string | "";
             };
             header?: {
                 /** @description The place that a stream had reached: as `since`. */

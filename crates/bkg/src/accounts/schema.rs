@@ -34,9 +34,12 @@ macro_rules! shapes {
 #[schemars(inline, transparent)]
 #[allow(dead_code, reason = "a type for the reference alone")]
 struct Scope(
-    #[schemars(regex(
-        pattern = r"^([a-z][a-z0-9_-]*(:[a-z][a-z0-9_-]*)?|[a-z][a-z0-9_-]*(\.[A-Za-z0-9_-]+)*(\.\*)?)$"
-    ))]
+    #[schemars(
+        length(max = 96),
+        regex(
+            pattern = r"^([a-z][a-z0-9_-]*(:[a-z][a-z0-9_-]*)?|[a-z][a-z0-9_-]*(\.[A-Za-z0-9_-]+)*(\.\*)?)$"
+        )
+    )]
     String,
 );
 

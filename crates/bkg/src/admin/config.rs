@@ -22,6 +22,7 @@ use crate::entries::{
     WholeRevision,
 };
 use crate::error::Problem;
+use crate::supervisor::UnknownPlugin;
 use crate::web::{Access, Call, Endpoint, Routes, Tag, members};
 
 /// The longest note on a revision, in characters.
@@ -187,7 +188,7 @@ enum Moment {
 }
 
 pub(super) async fn read(admin: Arc<Admin>, call: Call, _: Body) -> Result<Response, Problem> {
-    let view = admin.entries.read(&call.param("name")?)?;
+    let view = admin.entries.read(&name(&call)?)?;
     let tag = entity_tag(view.revision);
     Ok(([(ETAG, tag)], axum::Json(view)).into_response())
 }
@@ -215,7 +216,7 @@ pub(super) async fn go_back(admin: Arc<Admin>, call: Call, body: Body) -> Result
 }
 
 pub(super) async fn diff(admin: Arc<Admin>, call: Call, _: Body) -> Result<Response, Problem> {
-    let name = call.param("name")?;
+    let name = name(&call)?;
     let to = match super::logs::number(&call, "to")? {
         Some(to) => to,
         None => admin.entries.read(&name)?.revision,
@@ -229,7 +230,7 @@ pub(super) async fn revisions(admin: Arc<Admin>, call: Call, _: Body) -> Result<
     let before = super::logs::number(&call, "before")?;
     let limit = super::logs::number(&call, "limit")?
         .map_or(LISTED, |limit| u32::try_from(limit).unwrap_or(u32::MAX));
-    let revisions = admin.entries.list(&call.param("name")?, before, limit).await?;
+    let revisions = admin.entries.list(&name(&call)?, before, limit).await?;
     Ok(axum::Json(revisions).into_response())
 }
 
@@ -238,11 +239,12 @@ pub(super) async fn revision(admin: Arc<Admin>, call: Call, _: Body) -> Result<R
     let number = text.parse().map_err(|_| {
         Problem::invalid(format!("`{text}` is no revision: use a whole number")).param("revision")
     })?;
-    let revision = admin.entries.revision(&call.param("name")?, number).await?;
+    let revision = admin.entries.revision(&name(&call)?, number).await?;
     Ok(axum::Json(revision).into_response())
 }
 
-pub(super) async fn mirror(admin: Arc<Admin>, _: Call, _: Body) -> Result<Response, Problem> {
+pub(super) async fn mirror(admin: Arc<Admin>, call: Call, _: Body) -> Result<Response, Problem> {
+    require_all_plugins(&call)?;
     Ok(axum::Json(admin.entries.mirror().await?).into_response())
 }
 
@@ -252,6 +254,7 @@ pub(super) async fn import(admin: Arc<Admin>, call: Call, _: Body) -> Result<Res
 }
 
 async fn take_mirror(admin: &Admin, call: &Call) -> Result<Response, Problem> {
+    require_all_plugins(call)?;
     let import = admin.entries.import().await?;
     require(call, import.right())?;
     let action = |plugin: &str, changes: &[Change]| {
@@ -263,7 +266,8 @@ async fn take_mirror(admin: &Admin, call: &Call) -> Result<Response, Problem> {
     Ok(axum::Json(MirrorImport { imported, kept }).into_response())
 }
 
-pub(super) async fn give_up(admin: Arc<Admin>, _: Call, _: Body) -> Result<Response, Problem> {
+pub(super) async fn give_up(admin: Arc<Admin>, call: Call, _: Body) -> Result<Response, Problem> {
+    require_all_plugins(&call)?;
     let kept = admin.entries.give_up_mirror_edit().await?;
     Ok(axum::Json(MirrorDiscard { kept }).into_response())
 }
@@ -282,7 +286,7 @@ fn ended(edit: Result<Result<Response, Problem>, JoinError>) -> Result<Response,
 
 /// Drafts an edit, asks for the right that it takes, and brings it to life.
 async fn edit_entry(admin: &Admin, call: &Call, edit: Edit) -> Result<Response, Problem> {
-    let name = call.param("name")?;
+    let name = name(call)?;
     let apply = match call.query("apply")?.as_deref() {
         None | Some("now") => Apply::Now,
         Some("later") => Apply::Later,
@@ -328,6 +332,26 @@ async fn edit_entry(admin: &Admin, call: &Call, edit: Edit) -> Result<Response, 
     };
     let tag = entity_tag(outcome.revision);
     Ok((status, [(ETAG, tag)], axum::Json(outcome)).into_response())
+}
+
+/// The name of the plugin in the path, if the caller may know of it.
+fn name(call: &Call) -> Result<String, Problem> {
+    let name = call.param("name")?;
+    let reach = &call.caller.rights().reach;
+    match name.parse() {
+        // `entries` knows those too that cannot run with what was saved for them.
+        Ok(plugin) if reach.has_plugin(&plugin) => Ok(name),
+        _ => Err(UnknownPlugin(name).into()),
+    }
+}
+
+/// Refuses a caller whose key was narrowed to some plugins: the mirror is about all of them.
+fn require_all_plugins(call: &Call) -> Result<(), Problem> {
+    if call.caller.rights().reach.plugins.is_none() {
+        return Ok(());
+    }
+    let message = "the mirror shows every plugin and this key was narrowed to some: use one that was not";
+    Err(Problem::new(ErrorCode::Forbidden, message))
 }
 
 /// Refuses a caller who has not the right that an edit takes.

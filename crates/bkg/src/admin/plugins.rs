@@ -48,10 +48,15 @@ pub(super) struct Ports {
     started_at: Timestamp,
 }
 
-pub(super) async fn list(admin: Arc<Admin>, _: Call, _: Body) -> Result<Response, Problem> {
+pub(super) async fn list(admin: Arc<Admin>, call: Call, _: Body) -> Result<Response, Problem> {
     let view = admin.registry.view();
-    let usable = view.plugins().map(|record| PluginObject::of(record, &admin.telemetry));
-    let plugins: Vec<PluginObject> = usable.chain(PluginObject::unusable(&admin.catalogue)).collect();
+    let reach = &call.caller.rights().reach;
+    let seen = view.plugins().filter(|record| reach.has_plugin(&record.entry.name));
+    let mut plugins: Vec<PluginObject> =
+        seen.map(|record| PluginObject::of(record, &admin.telemetry)).collect();
+    if reach.plugins.is_none() {
+        plugins.extend(PluginObject::unusable(&admin.catalogue));
+    }
     Ok(axum::Json(plugins).into_response())
 }
 
@@ -67,7 +72,7 @@ pub(super) struct OwnRoutes {
 
 /// The HTTP routes of one plugin, and how many headers were left out of its answers.
 pub(super) async fn routes(admin: Arc<Admin>, call: Call, _: Body) -> Result<Response, Problem> {
-    let record = known(&admin, &call.param("name")?)?;
+    let record = known(&admin, &call, &call.param("name")?)?;
     let table = Arc::clone(admin.registry.view().routes());
     let own = table.routes().filter(|route| route.plugin == record.entry.name).cloned();
     let dropped_headers = record.route_faults.dropped_headers();
@@ -76,8 +81,9 @@ pub(super) async fn routes(admin: Arc<Admin>, call: Call, _: Body) -> Result<Res
 
 pub(super) async fn show(admin: Arc<Admin>, call: Call, _: Body) -> Result<Response, Problem> {
     let name = call.param("name")?;
-    let plugin = match known(&admin, &name) {
+    let plugin = match known(&admin, &call, &name) {
         Ok(record) => PluginObject::of(&record, &admin.telemetry),
+        Err(unknown) if call.caller.rights().reach.plugins.is_some() => return Err(unknown),
         // A folder that cannot be used is listed, so it can be looked at.
         Err(unknown) => {
             PluginObject::unusable(&admin.catalogue).find(|plugin| plugin.name == name).ok_or(unknown)?
@@ -88,7 +94,7 @@ pub(super) async fn show(admin: Arc<Admin>, call: Call, _: Body) -> Result<Respo
 
 pub(super) async fn start(admin: Arc<Admin>, call: Call, _: Body) -> Result<Response, Problem> {
     let name = call.param("name")?;
-    let before = known(&admin, &name)?;
+    let before = known(&admin, &call, &name)?;
     let wait = wait(&call)?;
     order(&admin, &call, "plugin.start", &name, |supervisor| supervisor.want_up(&name)).await?;
     let was_up = before.status.state == State::Running;
@@ -100,7 +106,7 @@ pub(super) async fn start(admin: Arc<Admin>, call: Call, _: Body) -> Result<Resp
 
 pub(super) async fn stop(admin: Arc<Admin>, call: Call, _: Body) -> Result<Response, Problem> {
     let name = call.param("name")?;
-    known(&admin, &name)?;
+    known(&admin, &call, &name)?;
     let wait = wait(&call)?;
     order(&admin, &call, "plugin.stop", &name, |supervisor| supervisor.want_down(&name)).await?;
     answer(&admin, wait, &name, |record| record.status.state == State::Stopped).await
@@ -108,7 +114,7 @@ pub(super) async fn stop(admin: Arc<Admin>, call: Call, _: Body) -> Result<Respo
 
 pub(super) async fn restart(admin: Arc<Admin>, call: Call, _: Body) -> Result<Response, Problem> {
     let name = call.param("name")?;
-    let before = known(&admin, &name)?;
+    let before = known(&admin, &call, &name)?;
     let wait = wait(&call)?;
     order(&admin, &call, "plugin.restart", &name, |supervisor| supervisor.want_again(&name)).await?;
     answer(&admin, wait, &name, move |record| came_to_rest(record) && record.status != before.status).await
@@ -164,22 +170,27 @@ async fn answer(
             status = StatusCode::OK;
         }
     }
-    let record = known(admin, name)?;
+    let record = admin.registry.plugin(name).ok_or_else(|| UnknownPlugin(name.to_owned()))?;
     Ok((status, axum::Json(PluginObject::of(&record, &admin.telemetry))).into_response())
 }
 
 /// Every listener of the host and of its plugins.
-pub(super) async fn ports(admin: Arc<Admin>, _: Call, _: Body) -> Result<Response, Problem> {
+pub(super) async fn ports(admin: Arc<Admin>, call: Call, _: Body) -> Result<Response, Problem> {
     let view = admin.registry.view();
-    let plugins = view.plugins().map(|record| (record.entry.name.to_string(), record.own_port())).collect();
+    let reach = &call.caller.rights().reach;
+    let seen = view.plugins().filter(|record| reach.has_plugin(&record.entry.name));
+    let plugins = seen.map(|record| (record.entry.name.to_string(), record.own_port())).collect();
     let (api, bus) = admin.ports;
     let listen = admin.listen.clone();
     Ok(axum::Json(Ports { api, bus, listen, plugins, started_at: admin.started_at }).into_response())
 }
 
-/// The record of a usable plugin.
-pub(super) fn known(admin: &Admin, name: &str) -> Result<Arc<PluginRecord>, Problem> {
-    admin.registry.plugin(name).ok_or_else(|| UnknownPlugin(name.to_owned()).into())
+/// The record of a usable plugin. One that is out of the caller's reach is as unknown as one that does not
+/// exist.
+pub(super) fn known(admin: &Admin, call: &Call, name: &str) -> Result<Arc<PluginRecord>, Problem> {
+    let reach = &call.caller.rights().reach;
+    let found = admin.registry.plugin(name).filter(|record| reach.has_plugin(&record.entry.name));
+    found.ok_or_else(|| UnknownPlugin(name.to_owned()).into())
 }
 
 impl From<UnknownPlugin> for Problem {

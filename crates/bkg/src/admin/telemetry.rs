@@ -11,6 +11,6 @@ use crate::error::Problem;
 use crate::web::Call;
 
 pub(super) async fn read(admin: Arc<Admin>, call: Call, _: Body) -> Result<Response, Problem> {
-    let record = known(&admin, &call.param("name")?)?;
+    let record = known(&admin, &call, &call.param("name")?)?;
     Ok(axum::Json(admin.telemetry.of(&record)).into_response())
 }

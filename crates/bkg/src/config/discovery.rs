@@ -207,18 +207,11 @@ impl Search {
 
     /// Who came first keeps the paths below its prefix, whole.
     fn prefix_taken(&self, folder: &Path, entry: &PluginEntry) -> Option<EntryError> {
-        let prefix = entry.route_prefix.as_deref()?;
         let earlier = self.found.iter().filter_map(|found| match &found.outcome {
             Outcome::Ready(entry) => Some(&**entry),
             Outcome::Shadowed { .. } | Outcome::Broken { .. } => None,
         });
-        let owner = earlier.into_iter().find(|earlier| earlier.claims_prefix(prefix))?;
-        Some(EntryError::PrefixTaken {
-            folder: folder.to_owned(),
-            prefix: prefix.to_owned(),
-            owner: owner.name.clone(),
-            others: owner.route_prefix.clone().unwrap_or_default(),
-        })
+        entry.prefix_taken(folder, earlier)
     }
 
     fn broken(&mut self, folder: PathBuf, source: Source, error: EntryError) {

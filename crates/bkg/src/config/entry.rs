@@ -249,6 +249,11 @@ impl EntryError {
     pub fn place(&self) -> (String, String) {
         match self {
             Self::Wrong { pointer, reason, .. } => (pointer.clone(), reason.clone()),
+            Self::PrefixTaken { prefix, owner, others, .. } => {
+                let reason =
+                    format!("`{prefix}` overlaps with `{others}` of the plugin `{owner}`: choose another");
+                ("/routePrefix".to_owned(), reason)
+            }
             other => (String::new(), other.to_string()),
         }
     }
@@ -430,6 +435,22 @@ impl PluginEntry {
             one.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
         self.route_prefix.as_deref().is_some_and(|own| is_below(own, prefix) || is_below(prefix, own))
+    }
+
+    /// Who of these other plugins has paths that this one, in `folder`, wants for itself.
+    pub fn prefix_taken<'a>(
+        &self,
+        folder: &Path,
+        others: impl IntoIterator<Item = &'a Self>,
+    ) -> Option<EntryError> {
+        let prefix = self.route_prefix.as_deref()?;
+        let owner = others.into_iter().find(|other| other.claims_prefix(prefix))?;
+        Some(EntryError::PrefixTaken {
+            folder: folder.to_owned(),
+            prefix: prefix.to_owned(),
+            owner: owner.name.clone(),
+            others: owner.route_prefix.clone().unwrap_or_default(),
+        })
     }
 
     /// Whether two versions may run side by side: a pinned port can be held by one only.

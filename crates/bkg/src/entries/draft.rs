@@ -4,6 +4,7 @@
 //! holds of what was there before only what the edit left alone.
 
 use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
@@ -106,6 +107,7 @@ impl Editing<'_> {
             }
         };
         let next = self.entry(&desired, sealed)?;
+        self.check_prefix(&next)?;
         let record = self.entries.registry.plugin(current.name.as_str());
         let schema = record.as_ref().and_then(|record| record.schema.clone());
         // Who may not read a secret must not have it copied to where everybody reads.
@@ -137,6 +139,19 @@ impl Editing<'_> {
             &Whole { members: after, sealed: secret },
         );
         Ok(Draft { current: Arc::clone(current), next, changes, right })
+    }
+
+    /// Whether the paths that the entry wants for its plugin are nobody else's.
+    pub(super) fn check_prefix(&self, next: &PluginEntry) -> Result<(), EntriesError> {
+        let view = self.entries.registry.view();
+        let others = view.plugins().map(|record| &*record.entry).filter(|other| other.name != next.name);
+        match next.prefix_taken(Path::new(""), others) {
+            None => Ok(()),
+            Some(error) => {
+                let (path, message) = error.place();
+                Err(self.invalid(vec![Violation { path, message }]))
+            }
+        }
     }
 
     /// The valid entry that comes of `desired`, holding on top of the files only what differs. What is

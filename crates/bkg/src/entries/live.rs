@@ -96,6 +96,8 @@ impl Editing<'_> {
             let applied = Applied::Unchanged;
             return Ok(Outcome { revision: current.revision, applied, restart_needed, changes });
         }
+        // Another plugin may have taken them since this was drafted.
+        self.check_prefix(&next)?;
         let entries = self.entries;
         let name = current.name.clone();
         let record = entries.registry.plugin(name.as_str());

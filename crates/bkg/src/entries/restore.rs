@@ -38,20 +38,32 @@ pub async fn restore(
         saved.insert(revision.plugin.clone(), revision);
     }
     let mut known = IndexMap::new();
+    // Who runs, with what was saved: of those whose paths overlap, the first.
+    let mut earlier: Vec<Arc<PluginEntry>> = Vec::new();
     for found in &mut catalogue.plugins {
         let Outcome::Ready(entry) = &mut found.outcome else { continue };
         let files_entry = Arc::new((**entry).clone());
-        let Some(revision) = saved.get(&entry.name) else {
-            let fallback = ArcSwap::new(Arc::clone(&files_entry));
-            known.insert(entry.name.clone(), Known { files_entry, fallback, misfit: None });
-            continue;
+        let effective = match saved.get(&entry.name) {
+            None => Ok(Arc::clone(&files_entry)),
+            Some(revision) => with_saved(&files_entry, revision, &store.vault)
+                .map(Arc::new)
+                .map_err(|reason| (revision, reason)),
         };
-        let (fallback, misfit) = match with_saved(&files_entry, revision, &store.vault) {
+        let (fallback, misfit) = match effective {
             Ok(effective) => {
-                **entry = effective;
-                (Arc::new((**entry).clone()), None)
+                let taken = effective.prefix_taken(&found.folder, earlier.iter().map(|entry| &**entry));
+                match &taken {
+                    None => {
+                        (**entry).clone_from(&effective);
+                        earlier.push(Arc::clone(&effective));
+                    }
+                    Some(error) => {
+                        warn!(plugin = %entry.name, %error, "its paths are those of another plugin");
+                    }
+                }
+                (effective, taken)
             }
-            Err(reason) => {
+            Err((revision, reason)) => {
                 let reason = format!(
                     "revision {} of its saved entry does not fit: {reason}; \
                      `bkg config revisions {name}` lists those to return to, `bkg config return {name} 0` \
@@ -60,14 +72,18 @@ pub async fn restore(
                     name = entry.name,
                 );
                 warn!(plugin = %entry.name, reason, "a saved entry does not fit");
-                (Arc::new(fallback(&files_entry, revision)), Some(reason))
+                let error = EntryError::Unreadable { file: found.folder.clone(), reason };
+                (Arc::new(fallback(&files_entry, revision)), Some(error))
             }
         };
         let fallback = ArcSwap::new(fallback);
-        known.insert(files_entry.name.clone(), Known { files_entry, fallback, misfit: misfit.clone() });
-        if let Some(reason) = misfit {
-            let file = found.folder.clone();
-            found.outcome = Outcome::Broken { error: EntryError::Unreadable { file, reason } };
+        let reason = misfit.as_ref().map(|error| match error {
+            EntryError::Unreadable { reason, .. } => reason.clone(),
+            error => error.to_string(),
+        });
+        known.insert(files_entry.name.clone(), Known { files_entry, fallback, misfit: reason });
+        if let Some(error) = misfit {
+            found.outcome = Outcome::Broken { error };
         }
     }
     Ok(known)

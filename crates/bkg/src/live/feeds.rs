@@ -64,9 +64,13 @@ impl Feeds {
     }
 
     fn end_one(&mut self, subject: &Subject) {
-        for handle in self.handles.remove(subject).into_iter().flatten() {
+        let Some(handles) = self.handles.remove(subject) else { return };
+        for handle in handles {
             handle.abort();
         }
+        // At once: while a client goes on sending, nobody takes messages, which would clear them away.
+        let feeds = std::mem::take(&mut self.waiting).into_iter();
+        self.waiting = feeds.filter(|feed| !feed.is_aborted()).collect();
     }
 
     /// The next message of any feed; never completes while there is nothing to follow. Nothing is lost
@@ -105,5 +109,29 @@ impl Feed {
             })
             .boxed(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bkg_protocol::message::LogLevel;
+
+    use super::*;
+    use crate::logs::{LogSettings, Logs};
+
+    #[tokio::test]
+    async fn what_is_not_followed_any_more_is_gone_although_nobody_takes_messages() {
+        let directory = tempfile::tempdir().unwrap();
+        let logs = Logs::open(directory.path(), LogSettings::default()).unwrap();
+        let plugin: PluginName = "ping".parse().unwrap();
+        let subject = (Topic::Logs, Some(plugin.clone()));
+        let mut feeds = Feeds::default();
+        for _ in 0..100 {
+            let (feed, _) = LogFeed::new(&logs, &plugin, None, LogLevel::Trace);
+            feeds.replace(subject.clone(), [Feed::Logs(feed)]);
+        }
+        assert_eq!(feeds.waiting.len(), 1);
+        feeds.end(&subject);
+        assert_eq!(feeds.waiting.len(), 0);
     }
 }

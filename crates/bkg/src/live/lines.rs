@@ -85,15 +85,24 @@ impl LogFeed {
         if behind > MOST_CAUGHT_UP {
             self.skip(behind - MOST_CAUGHT_UP);
         }
-        let page = self.logs.since(&self.plugin, self.position, BATCH_LINES).await;
-        if page.missing > 0 {
-            self.tell_gap(page.missing);
+        let before = self.position;
+        let page = self.logs.since(&self.plugin, before, BATCH_LINES).await;
+        let mut together = Vec::with_capacity(page.lines.len());
+        for line in page.lines {
+            let missed = line.seq.saturating_sub(self.position + 1);
+            if missed > 0 {
+                self.tell(std::mem::take(&mut together));
+                self.tell_gap(missed);
+            }
+            self.position = self.position.max(line.seq);
+            together.push(line);
         }
-        match page.lines.last() {
-            Some(last) => self.position = last.seq,
-            None => self.position = self.catch_up_to,
+        self.tell(together);
+        // What was looked at and is nowhere; a page always gets on.
+        let reached = if page.reached > before { page.reached } else { self.catch_up_to };
+        if reached > self.position {
+            self.skip(reached - self.position);
         }
-        self.tell(page.lines);
     }
 
     /// Waits for lines and takes what is there.
@@ -288,5 +297,29 @@ mod tests {
         assert!(case.logs.close());
         assert_eq!(taken(&mut feed).await, Ok(vec![1]));
         assert!(feed.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn what_is_missing_at_the_end_of_the_files_is_told_once_and_where_it_is() {
+        let case = Case::new(10);
+        case.log(5);
+        assert!(case.logs.close());
+        let directory = case._directory.path().join("ping/logs");
+        let file = std::fs::read_dir(directory).unwrap().next().unwrap().unwrap().path();
+        let text = std::fs::read_to_string(&file).unwrap();
+        // Line 3 is gone, and a crash tore line 5 in two.
+        let lines: Vec<&str> = text.lines().collect();
+        let torn = &lines[4][..20];
+        std::fs::write(&file, format!("{}\n{}\n{}\n{torn}", lines[0], lines[1], lines[3])).unwrap();
+        let settings = LogSettings { ring_lines: 10, ..LogSettings::default() };
+        let logs = Logs::open(case._directory.path(), settings).unwrap();
+        let case = Case { logs, ..case };
+        let mut feed = case.feed(Some(1), LogLevel::Trace);
+        case.log(1);
+        let mut told = Vec::new();
+        for _ in 0..5 {
+            told.push(taken(&mut feed).await);
+        }
+        assert_eq!(told, [Ok(vec![2]), Err(1), Ok(vec![4]), Err(1), Ok(vec![6])]);
     }
 }

@@ -169,11 +169,17 @@ impl Session {
         wanted: Wanted,
     ) -> Result<(Vec<Feed>, Option<Position>), Problem> {
         let least = wanted.level.unwrap_or(LogLevel::Trace);
+        let is_of_another_run = wanted.epoch.is_some_and(|epoch| epoch != self.live.epoch);
+        // A host that was killed has told of lines that no file holds; their numbers were given anew.
+        let place = |plugin: &PluginName, seq: u64| {
+            if is_of_another_run { self.live.logs.inherited_position(plugin, seq) } else { seq }
+        };
         if let Some(plugin) = plugin {
             let after = match wanted.since {
                 Some(Position::ByPlugin(numbers)) => numbers.get(plugin.as_str()).copied(),
                 since => number(since)?,
             };
+            let after = after.map(|seq| place(&plugin, seq));
             let (feed, from) = LogFeed::new(&self.live.logs, &plugin, after, least);
             return Ok((vec![Feed::Logs(feed)], Some(Position::Number(from))));
         }
@@ -186,7 +192,7 @@ impl Session {
             }
         };
         let each = self.live.plugins(&self.caller.rights().reach).into_iter().map(|plugin| {
-            let after = numbers.get(plugin.as_str()).copied();
+            let after = numbers.get(plugin.as_str()).map(|seq| place(&plugin, *seq));
             let (feed, from) = LogFeed::new(&self.live.logs, &plugin, after, least);
             (Feed::Logs(feed), (plugin.to_string(), from))
         });

@@ -26,7 +26,7 @@ use super::message::ServerMessage;
 use super::session::Session;
 use crate::auth::Caller;
 
-/// How many answers may wait to be written: with so many, nothing more is read from the client.
+/// How many answers may wait to be written, pongs too: with so many, nothing more is read from the client.
 const MOST_ANSWERS: usize = 32;
 /// How long a socket that closes may take for it.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
@@ -44,8 +44,8 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     stop: CancellationToken,
 ) {
     let (session, bootstrap) = Session::begin(live, caller.clone());
-    let line =
-        Line { socket, is_written: true, answers: VecDeque::from([Message::Text(bootstrap.text())]) };
+    let answers = VecDeque::from([Message::Text(bootstrap.text())]);
+    let line = Line { socket, is_written: true, answers, pongs: 0 };
     let reason = converse(line, session, caller, stop).await;
     debug!(?reason, "a live socket has ended");
 }
@@ -99,6 +99,8 @@ struct Line<S> {
     is_written: bool,
     /// Answers to the client, which go before everything else; at most [`MOST_ANSWERS`] and one.
     answers: VecDeque<Message>,
+    /// How many pongs the socket has made by itself and may not have written yet: it keeps any number.
+    pongs: usize,
 }
 
 async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
@@ -129,6 +131,9 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
                 Happening::Written => {}
                 Happening::Heard(message) => {
                     heard = Instant::now();
+                    if message.is_ping() {
+                        line.owe_pong();
+                    }
                     if let Some(answer) = answer(&mut session, message) {
                         line.answers.push_back(Message::Text(answer.text()));
                     }
@@ -175,18 +180,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
         Pin::new(&mut self.socket).start_send(message).map_err(|error| end_of(&error))
     }
 
+    /// Notes that the socket answers a ping by itself, which is to be written before more is handed over.
+    fn owe_pong(&mut self) {
+        self.is_written = false;
+        self.pongs += 1;
+    }
+
     /// Writes what the socket has, and reads unless too many answers wait.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Happening> {
         if !self.is_written
             && let Poll::Ready(written) = Pin::new(&mut self.socket).poll_flush(context)
         {
             self.is_written = true;
+            self.pongs = 0;
             return Poll::Ready(match written {
                 Ok(()) => Happening::Written,
                 Err(error) => Happening::Over(end_of(&error)),
             });
         }
-        if self.answers.len() >= MOST_ANSWERS {
+        if self.answers.len() + self.pongs >= MOST_ANSWERS {
             return Poll::Pending;
         }
         Pin::new(&mut self.socket).poll_next(context).map(|message| match message {
@@ -299,6 +311,27 @@ mod tests {
         };
         tokio::join!(serving, answering);
         assert!(begun.elapsed() > silent + SILENT_AFTER * 2);
+        live.finish().await;
+    }
+
+    #[tokio::test]
+    async fn pings_of_a_client_that_does_not_read_are_not_answered_into_memory() {
+        let (live, caller, _data, _directory) = live().await;
+        tokio::time::pause();
+        let (ours, mut theirs) = sides(64).await;
+        let serving = serve(Arc::clone(&live), caller, ours, CancellationToken::new());
+        let mut sent = 0;
+        let flooding = async {
+            while theirs.send(Message::Ping(Bytes::from_static(&[0; 100]))).await.is_ok() {
+                sent += 1;
+                assert!(sent < 1_000, "every ping is read, and its answer kept");
+            }
+        };
+        // The socket ends although the client has never stopped sending: nothing of it is read any more.
+        tokio::select! {
+            () = serving => {}
+            () = flooding => {}
+        }
         live.finish().await;
     }
 }

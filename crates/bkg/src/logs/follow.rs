@@ -171,6 +171,8 @@ impl Follower {
         let source = &mut self.sources[index];
         // Before looking, so that a line that comes meanwhile wakes.
         source.changed.borrow_and_update();
+        // Until the page is here: who gives up waiting for it has not seen what woke this.
+        source.is_at_end = false;
         let query = LogQuery::new(Arc::clone(&self.filter), LogSpan::since(source.taken), BATCH_LINES);
         let page = self.logs.read_journal(Arc::clone(&source.journal), query.one_of(pages.max(8))).await;
         source.taken = page.reached;
@@ -191,5 +193,35 @@ impl Source {
     /// Whether nothing comes any more.
     fn is_over(&self) -> bool {
         self.is_at_end && self.journal.is_closed() && self.taken >= self.journal.last_seq()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bkg_protocol::message::LogLevel;
+    use futures_util::FutureExt;
+
+    use super::super::{LogSettings, NewLine, SCANS};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_line_is_told_although_an_earlier_wait_for_it_was_given_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let logs = Logs::open(directory.path(), LogSettings::default()).unwrap();
+        let plugin: PluginName = "ping".parse().unwrap();
+        let filter = Arc::new(LogFilter::default().with_text("line").unwrap());
+        let mut follower = logs.follow([&plugin], &Cursor::default(), filter);
+        let log = logs.plugin(&plugin);
+        log.append(NewLine::host(LogLevel::Info, "line 1"));
+        assert!(matches!(follower.next().await, Some(News::Line(told)) if told.seq == 1));
+        log.append(NewLine::host(LogLevel::Info, "line 2"));
+        // Whoever else looks for words keeps this one waiting.
+        let turns = logs.shared.scans.acquire_many(SCANS as u32).await.unwrap();
+        assert!(follower.next().now_or_never().is_none());
+        drop(turns);
+        let told = tokio::time::timeout(Duration::from_secs(10), follower.next()).await;
+        assert!(matches!(told, Ok(Some(News::Line(told))) if told.seq == 2));
     }
 }

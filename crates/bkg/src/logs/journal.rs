@@ -89,6 +89,12 @@ impl Journal {
         if seq > self.last_seq() { self.opened_at } else { seq }
     }
 
+    /// The same of a reader who has the number from another host: what that one did not write, this one
+    /// has given to other lines.
+    pub(super) fn inherited(&self, seq: u64) -> u64 {
+        seq.min(self.opened_at)
+    }
+
     /// Whether the line's instance may log it now. What the host says always passes.
     pub(super) fn admit(&self, line: &NewLine, now: Instant, lines_per_second: u32) -> Verdict {
         if line.stream == LogStream::Host {

@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bkg_protocol::PluginName;
 use serde::{Serialize, Serializer};
@@ -18,10 +17,9 @@ use super::Logs;
 use super::filter::LogFilter;
 use super::follow::News;
 use super::line::{self, LogLine};
-use super::reading::{LogPage, LogQuery, LogSpan, MAX_PAGE_BYTES, MAX_PAGE_LINES, NextPage};
-
-/// How long lines are collected for one page.
-const MAX_PAGE_TIME: Duration = Duration::from_secs(5);
+use super::reading::{
+    LogPage, LogQuery, LogSpan, MAX_PAGE_BYTES, MAX_PAGE_LINES, MAX_PAGES_TIME, NextPage,
+};
 
 /// A number for each plugin, as text `ping:12,tester:7`. A plugin that is not named is at its beginning.
 #[derive(Debug, Clone, PartialEq, Eq, Default, schemars::JsonSchema)]
@@ -140,7 +138,7 @@ impl Logs {
     ) -> MergedPage {
         let mut follower = self.follow(plugins, after, filter);
         let mut page = MergedPage::default();
-        let (mut size, until) = (0, Instant::now() + MAX_PAGE_TIME);
+        let (mut size, until) = (0, Instant::now() + MAX_PAGES_TIME);
         let mut is_cut = true;
         while page.lines.len() < count && size <= MAX_PAGE_BYTES {
             match timeout_at(until, follower.ready()).await {

@@ -199,6 +199,12 @@ impl Logs {
         self.journal(plugin).known(seq)
     }
 
+    /// The same of a reader who has the line from another host: at the end of what that one left, if it
+    /// died before it wrote the line.
+    pub fn inherited_position(&self, plugin: &PluginName, seq: u64) -> u64 {
+        self.journal(plugin).inherited(seq)
+    }
+
     /// What was lost so far.
     pub fn counters(&self) -> LogCounters {
         let counters = &self.shared.counters;
@@ -830,5 +836,36 @@ mod tests {
         let case = case.restart_after_kill();
         case.log(["line 4"]);
         assert_eq!(seqs(&case.logs.tail(&plugin(), 10).await), [4], "numbers go on");
+    }
+
+    #[tokio::test]
+    async fn a_file_of_another_name_is_no_segment() {
+        let case = Case::with(|settings| (settings.segments, settings.segment_bytes) = (2, 200));
+        case.log(numbered(1..=2));
+        assert!(case.logs.shared.queue.flush(CLOSE_WITHIN));
+        for name in ["1.jsonl", "+7.jsonl", "99999.jsonl", "18446744073709551615.jsonl"] {
+            fs::write(case.directory.path().join("ping/logs").join(name), "").unwrap();
+        }
+        let case = case.restart();
+        case.log(numbered(3..=20));
+        assert!(case.logs.shared.queue.flush(CLOSE_WITHIN));
+        assert_eq!(case.logs.counters(), LogCounters::default());
+        assert_eq!(case.logs.newest(&plugin()), 20);
+    }
+
+    #[tokio::test]
+    async fn a_number_of_a_host_that_was_killed_is_not_one_of_the_next_host() {
+        let case = Case::new();
+        case.log(numbered(1..=5));
+        // The reader has line 5, which never reached the file.
+        assert!(case.logs.close());
+        let file = &case.files()[0];
+        let text = fs::read_to_string(file).unwrap();
+        fs::write(file, text.lines().take(3).map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+        let case = case.restart_after_kill();
+        case.log(numbered(4..=10));
+        assert_eq!(case.logs.position(&plugin(), 5), 5, "the number alone says nothing of its host");
+        assert_eq!(case.logs.inherited_position(&plugin(), 5), 3);
+        assert_eq!(case.logs.inherited_position(&plugin(), 2), 2);
     }
 }

@@ -26,6 +26,8 @@ pub(super) const MAX_PAGE_BYTES: usize = 8 << 20;
 pub(super) const MAX_SCAN_BYTES: u64 = 32 << 20;
 /// How long lines are looked at for one page: an expression can be slow.
 const MAX_SCAN_TIME: Duration = Duration::from_secs(2);
+/// How long they are for the pages of all plugins together.
+pub(super) const MAX_PAGES_TIME: Duration = Duration::from_secs(5);
 /// How long a reader waits until what was just appended is in the files.
 const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 
@@ -40,6 +42,7 @@ pub struct LogQuery {
     pub count: usize,
     pub(super) bytes: usize,
     pub(super) scan_bytes: u64,
+    pub(super) time: Duration,
 }
 
 /// A part of a log, and from which end it is read.
@@ -99,7 +102,8 @@ impl LogQuery {
     /// The lines of a span that the filter takes, at most `count` of them.
     pub fn new(filter: Arc<LogFilter>, span: LogSpan, count: usize) -> Self {
         let count = count.min(MAX_PAGE_LINES);
-        Self { filter, span, count, bytes: MAX_PAGE_BYTES, scan_bytes: MAX_SCAN_BYTES }
+        let (bytes, scan_bytes, time) = (MAX_PAGE_BYTES, MAX_SCAN_BYTES, MAX_SCAN_TIME);
+        Self { filter, span, count, bytes, scan_bytes, time }
     }
 
     /// With bounds for one of so many pages that are held at the same time.
@@ -108,6 +112,7 @@ impl LogQuery {
         Self {
             bytes: (MAX_PAGE_BYTES / pages).max(256 << 10),
             scan_bytes: (MAX_SCAN_BYTES / pages as u64).max(1 << 20),
+            time: MAX_SCAN_TIME.min(MAX_PAGES_TIME / u32::try_from(pages).unwrap_or(u32::MAX)),
             ..self
         }
     }
@@ -188,8 +193,8 @@ struct Found {
 }
 
 impl Found {
-    fn new() -> Self {
-        Self { until: Instant::now() + MAX_SCAN_TIME, lines: Vec::new(), size: 0, seen: 0 }
+    fn new(time: Duration) -> Self {
+        Self { until: Instant::now() + time, lines: Vec::new(), size: 0, seen: 0 }
     }
 
     fn look(&mut self, line: &Arc<LogLine>, filter: &LogFilter) {
@@ -230,7 +235,7 @@ impl LogQuery {
         part: &RingPart,
         files: Option<Files<'_>>,
     ) -> Option<LogPage> {
-        let mut found = Found::new();
+        let mut found = Found::new(self.time);
         let end = to.min(part.last).max(after);
         let mut reached = end;
         let below = part.oldest.min(end + 1);
@@ -263,7 +268,7 @@ impl LogQuery {
     }
 
     fn page_before(&self, before: u64, part: &RingPart, files: Option<Files<'_>>) -> Option<LogPage> {
-        let mut found = Found::new();
+        let mut found = Found::new(self.time);
         let reached = part.last.min(before - 1);
         if self.count == 0 {
             return Some(LogPage { reached, ..LogPage::default() });
@@ -299,7 +304,21 @@ impl LogQuery {
             lines: self.count - found.lines.len(),
             bytes: self.bytes.saturating_sub(found.size),
             read_bytes: self.scan_bytes,
-            time: MAX_SCAN_TIME,
+            time: self.time,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pages_of_many_plugins_take_no_longer_together_than_they_may() {
+        let query = LogQuery::new(Arc::default(), LogSpan::NEWEST, 10);
+        assert_eq!(query.clone().one_of(1).time, MAX_SCAN_TIME);
+        for pages in [3, 8, 100, 1_000] {
+            assert!(query.clone().one_of(pages).time * pages as u32 <= MAX_PAGES_TIME, "{pages}");
         }
     }
 }

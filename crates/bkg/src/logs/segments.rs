@@ -20,6 +20,9 @@ const EXTENSION: &str = ".jsonl";
 /// a line is far smaller than a message.
 pub(super) const MAX_LINE_BYTES: usize = 4 * MAX_MESSAGE_BYTES;
 
+/// No log comes to this number, which JSON still holds exactly: what has a higher one is not ours.
+const HIGHEST: u64 = 1 << 53;
+
 /// The bounds of one plugin's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SegmentLimits {
@@ -220,7 +223,7 @@ fn begun(file: &mut File) -> io::Result<Timestamp> {
 
 /// The line, if the bytes are one.
 pub(super) fn parse(bytes: &[u8]) -> Option<LogLine> {
-    serde_json::from_slice(bytes).ok()
+    serde_json::from_slice(bytes).ok().filter(|line: &LogLine| line.seq <= HIGHEST)
 }
 
 /// The first numbers of the files, which are their names, in order.
@@ -231,7 +234,10 @@ pub(super) fn list(directory: &Path) -> io::Result<Vec<u64>> {
         let first = name
             .to_str()
             .and_then(|name| name.strip_suffix(EXTENSION))
-            .and_then(|name| name.parse::<u64>().ok());
+            // What somebody else put there is not found under the name that the number has.
+            .filter(|name| name.len() == 20 && name.bytes().all(|byte| byte.is_ascii_digit()))
+            .and_then(|name| name.parse::<u64>().ok())
+            .filter(|first| *first <= HIGHEST);
         files.extend(first);
     }
     files.sort_unstable();

@@ -39,14 +39,19 @@ pub fn document<'a>(endpoints: impl IntoIterator<Item = &'a Endpoint>, plugins: 
         let methods = paths.entry(path).or_insert_with(|| json!({}));
         methods[endpoint.method.as_str().to_ascii_lowercase()] = operation;
     }
+    // Paths that differ only in what their parameters are called are one path: the first to come says.
+    let mut named: BTreeMap<String, String> = BTreeMap::new();
     for plugin_route in plugins {
         if !tags.contains(&Tag::PluginRoutes) {
             tags.push(Tag::PluginRoutes);
         }
+        let mut plugin_route = plugin_route.clone();
         let path = plugin_route.route.path.replace("{*", "{");
+        let path = named.entry(without_names(&path)).or_insert(path).clone();
+        plugin_route.route.path.clone_from(&path);
         let methods = paths.entry(path).or_insert_with(|| json!({}));
         let method = plugin_route.route.method.as_str().to_ascii_lowercase();
-        methods[method] = writer.plugin_operation(plugin_route);
+        methods[method] = writer.plugin_operation(&plugin_route);
     }
     let tags = tags.iter().map(|tag| json!({ "name": tag.name(), "description": tag.description() }));
     json!({
@@ -288,6 +293,12 @@ fn written(schema: Type, generator: &mut SchemaGenerator) -> Schema {
         transform.transform(&mut schema);
     }
     schema
+}
+
+/// A path without the names of its parameters.
+fn without_names(path: &str) -> String {
+    let segments = path.split('/').map(|segment| if segment.starts_with('{') { "{}" } else { segment });
+    segments.collect::<Vec<_>>().join("/")
 }
 
 /// `getAdminPluginsName` for GET `/admin/plugins/{name}`.

@@ -84,9 +84,23 @@ impl PluginRoute {
     }
 }
 
+/// `get_api_plugins_scribe_pages_-page` for GET `/api/plugins/scribe/pages/{page}`: a name of its own for
+/// each route, whatever its path is made of.
 fn operation_id(method: &Method, path: &str) -> String {
-    let words = path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
-    format!("{}_{}", method.as_str().to_ascii_lowercase(), words.collect::<Vec<_>>().join("_"))
+    let mut id = method.as_str().to_ascii_lowercase();
+    for segment in path.split('/').skip(1) {
+        id.push('_');
+        for c in segment.chars() {
+            match c {
+                // No name of a parameter begins with a digit, and the code of each other character does.
+                '{' => id.push('-'),
+                '}' => {}
+                c if c.is_ascii_alphanumeric() => id.push(c),
+                c => id.push_str(&format!("-{:x}", u32::from(c))),
+            }
+        }
+    }
+    id
 }
 
 /// A plugin's schema as it may stand in the document: under a name of its own where it refers to its own
@@ -129,6 +143,15 @@ fn gather(value: &Value, references: &mut Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_two_routes_have_one_name() {
+        let paths =
+            ["/p/", "/p", "/p/a", "/p/{a}", "/p/a_b", "/p/a-b", "/p/a/b", "/p/ab", "/p/{a_b}", "/p/{*a}"];
+        let ids: std::collections::BTreeSet<String> =
+            paths.iter().map(|path| operation_id(&Method::GET, path)).collect();
+        assert_eq!(ids.len(), paths.len(), "{ids:?}");
+    }
 
     #[test]
     fn a_plugins_schema_leads_nowhere_else() {

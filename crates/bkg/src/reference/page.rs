@@ -77,7 +77,10 @@ pub(super) fn refusal(problem: &Problem) -> Response {
     let body = html! {
         main .narrow {
             h1 { "HTTP reference" }
-            p { (problem.message) " (" code { (problem.code.as_str()) } ")" }
+            @if !may_log_in {
+                (paragraphs(&problem.message))
+                p { code { (problem.code.as_str()) } }
+            }
             @if may_log_in {
                 p { "The reference shows what its reader may use, so it has to know who reads." }
                 form method="post" {
@@ -226,7 +229,8 @@ impl Shown<'_> {
         if self.said.get("requestBody").is_some() {
             line.push_str(" -H 'Content-Type: application/json' -d '{…}'");
         }
-        format!("{line} 'ADDRESS{}'", self.path)
+        // A plugin may have a quote in the path of a route: it must not end the one of the shell.
+        format!("{line} 'ADDRESS{}'", self.path.replace('\'', "%27"))
     }
 }
 
@@ -261,4 +265,18 @@ fn members(list: &Value) -> Vec<Value> {
 
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_copied_into_a_shell_stays_one_address() {
+        let said = json!({});
+        let shown = Shown { method: "get", path: "/api/plugins/p/x';reboot;'", said: &said };
+        assert_eq!(shown.curl(), "curl 'ADDRESS/api/plugins/p/x%27;reboot;%27'");
+    }
 }

@@ -35,7 +35,7 @@ pub use route_faults::RouteFaults;
 pub use route_template::{
     DeclaredRoute, HOST_SEGMENTS, Pair, RouteError, RouteFault, Template, read_routes,
 };
-pub use routes::{Found, LiveRoute, Lookup, RouteTable};
+pub use routes::{Found, LiveRoute, Lookup, RouteTable, names_what_is_the_hosts};
 pub use status::{State, Status};
 pub use view::{ModelOwner, PluginRecord, View};
 

@@ -6,7 +6,7 @@
 //! together with its start time, so a recycled pid is a different process. Called by `supervisor`
 //! (spawning, stopping, reaping) and `bus` (who dialled), which may not import each other.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
 
 use bkg_protocol::InstanceId;
@@ -217,6 +217,8 @@ impl ProcessTable {
         let by_pid: HashMap<u32, usize> =
             self.entries.iter().enumerate().map(|(index, entry)| (entry.pid, index)).collect();
         let Lineage { instance, leader, known } = lineage;
+        // A launch can have thousands of processes.
+        let known: HashSet<&ProcessRef> = known.iter().collect();
         let own_group = leader.and_then(|leader| self.own_group(*instance, leader));
 
         let mut is_member: Vec<bool> = self

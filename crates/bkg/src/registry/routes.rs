@@ -131,7 +131,7 @@ impl RouteTable {
 
     /// What a request means; `path` is decoded. HEAD is answered by GET where it has no route of its own.
     pub fn lookup(&self, method: &Method, path: &str) -> Lookup {
-        if is_the_hosts(path) {
+        if names_what_is_the_hosts(path) {
             return Lookup::Nothing;
         }
         let Ok(at) = self.places.at(path) else { return Lookup::Nothing };
@@ -204,7 +204,7 @@ fn whereabouts(record: &PluginRecord, route: &DeclaredRoute) -> Vec<(usize, Stri
 
 /// Whether a path below a plugin's name is the host's, which a parameter in the first place must not
 /// take for itself.
-fn is_the_hosts(path: &str) -> bool {
+pub fn names_what_is_the_hosts(path: &str) -> bool {
     let below = path.strip_prefix(PLUGINS).and_then(|rest| rest.split('/').nth(1));
     below.is_some_and(|first| HOST_SEGMENTS.contains(&first))
 }

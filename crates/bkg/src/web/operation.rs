@@ -4,12 +4,14 @@
 //! without a summary, an answer, and a word on every part of its path; what its access can refuse is
 //! added by the access and never written by hand.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 
 use axum::response::Response;
 use bkg_protocol::ErrorCode;
 use http::{Method, StatusCode};
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::routes::Access;
 use crate::error::{ErrorBody, Problem};
@@ -320,6 +322,11 @@ impl Endpoint {
         self.parameter::<T>(Place::Query, name, description, false)
     }
 
+    /// Describes a member of the query that may be left out, or empty as in a form.
+    pub fn filter<T: JsonSchema>(self, name: &'static str, description: &'static str) -> Self {
+        self.parameter::<OrEmpty<T>>(Place::Query, name, description, false)
+    }
+
     /// Describes a member of the query without which a request is refused.
     pub fn needed_query<T: JsonSchema>(self, name: &'static str, description: &'static str) -> Self {
         self.parameter::<T>(Place::Query, name, description, true)
@@ -482,6 +489,22 @@ pub const FROM_PLUGINS: &[ErrorCode] = &[
     ErrorCode::Overloaded,
     ErrorCode::Timeout,
 ];
+
+/// A value that counts as absent where it is empty.
+struct OrEmpty<T>(PhantomData<T>);
+
+impl<T: JsonSchema> JsonSchema for OrEmpty<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        format!("{}OrEmpty", T::schema_name()).into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let value = generator.subschema_for::<T>();
+        json_schema!({ "anyOf": [value, { "const": "" }] })
+    }
+}
 
 /// The content type of events.
 pub const EVENT_STREAM: &str = "text/event-stream";

@@ -7,6 +7,9 @@
 use super::routes::decode;
 use crate::error::Problem;
 
+/// How many pairs a query or a form may have. In memory each is many times what it is on the wire.
+const MOST_PAIRS: usize = 10_000;
+
 /// The path of a request, decoded.
 ///
 /// # Errors
@@ -44,8 +47,13 @@ pub(crate) fn decoded_path(path: &str) -> Result<String, Problem> {
 /// The pairs of a query or of a form, decoded, in their order.
 ///
 /// # Errors
-/// `invalid_request` for what is not percent-encoded UTF-8.
+/// `invalid_request` for what is not percent-encoded UTF-8, and for more pairs than anybody needs.
 pub(crate) fn decoded_pairs(text: &str) -> Result<Vec<(String, String)>, Problem> {
+    if text.split('&').filter(|pair| !pair.is_empty()).nth(MOST_PAIRS).is_some() {
+        return Err(Problem::invalid(format!(
+            "there are more than {MOST_PAIRS} fields: send less at once, or send JSON"
+        )));
+    }
     let pairs = text.split('&').filter(|pair| !pair.is_empty());
     pairs
         .map(|pair| {
@@ -120,5 +128,8 @@ mod tests {
             [pair("b", "1"), pair("a", "x y"), pair("b", "&="), pair("c", ""), pair("", "d")]
         );
         assert!(decoded_pairs("a=%ff").is_err() && decoded_pairs("%=1").is_err());
+        // Each costs much more memory than the two bytes that it takes to send.
+        assert_eq!(decoded_pairs(&"a&".repeat(MOST_PAIRS)).unwrap().len(), MOST_PAIRS);
+        assert!(decoded_pairs(&"a&".repeat(MOST_PAIRS + 1)).is_err());
     }
 }

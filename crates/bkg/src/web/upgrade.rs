@@ -168,7 +168,8 @@ fn config(largest: usize) -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(BUFFER)
         .write_buffer_size(BUFFER)
-        // Whoever serves the socket hands it one message at a time, and the next when that is written.
+        // Whoever serves the socket hands it one message at a time, and the next when that is written. Pongs
+        // come on top, so it also stops reading while too many of them wait.
         .max_write_buffer_size(usize::MAX)
         .max_message_size(Some(largest))
         .max_frame_size(Some(largest))

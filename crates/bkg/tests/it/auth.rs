@@ -240,7 +240,7 @@ async fn nobody_but_the_host_asks_the_provider() {
 async fn a_plugin_that_claims_to_be_the_provider_is_refused_and_named() {
     let host = TestHost::builder()
         .plugin("otherauth")
-        .plugin_as("otherauth", "rogue", json!({ "autostart": false }))
+        .plugin_as("otherauth", "rogue", json!({ "autostart": false, "routePrefix": null }))
         .config(PROVIDER)
         .start()
         .await;

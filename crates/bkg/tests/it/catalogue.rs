@@ -1,7 +1,9 @@
 //! Plugins as applications see and use them: what a caller may not use is not there for it, what runs a
 //! plugin without a capability chooses the same one for everybody, and the daemon tells what it is.
 
+use bkg::logs::NewLine;
 use bkg::registry::State;
+use bkg_protocol::message::LogLevel;
 use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::Full;
@@ -179,6 +181,46 @@ async fn logs_and_figures_are_the_operators_own_below_either_prefix() {
     assert_eq!(each(&all["plugins"], "plugin").len(), 2);
     let narrowed = get(&host, "test_c~plugin:read;plugins=misbehave", "/api/plugins/telemetry").await;
     assert_eq!(each(&narrowed.json()["plugins"], "plugin"), ["misbehave"]);
+}
+
+#[tokio::test]
+async fn a_key_that_was_narrowed_to_a_plugin_finds_no_other_where_operators_look() {
+    let host = guarded().plugin("misbehave").start().await;
+    let key = "test_a~plugin:*,plugin:read,plugin:manage;plugins=misbehave";
+    for below in [
+        "",
+        "/logs",
+        "/logs/download",
+        "/telemetry",
+        "/routes",
+        "/config",
+        "/config/revisions",
+        "/config/revisions/0",
+        "/config/diff",
+    ] {
+        let path = |plugin: &str| format!("/admin/plugins/{plugin}{below}");
+        assert_eq!(get(&host, key, &path("otherauth")).await.status, 404, "{below}");
+        assert_ne!(get(&host, key, &path("misbehave")).await.status, 403, "{below}");
+    }
+    for below in ["logs", "telemetry"] {
+        assert_eq!(get(&host, key, &format!("/api/plugins/otherauth/{below}")).await.status, 404);
+    }
+    let all = get(&host, key, "/admin/plugins").await.json();
+    assert_eq!(each(&all, "name"), ["misbehave"]);
+    let ports = get(&host, key, "/admin/ports").await.json();
+    assert_eq!(ports["plugins"].as_object().unwrap().keys().collect::<Vec<_>>(), ["misbehave"]);
+    host.host().logs.plugin(&"otherauth".parse().unwrap()).append(NewLine::host(LogLevel::Info, "hidden"));
+    let lines = get(&host, key, "/admin/logs").await.json();
+    assert!(each(&lines["lines"], "plugin").iter().all(|plugin| *plugin == "misbehave"), "{lines}");
+    assert_eq!(get(&host, key, "/admin/logs?plugin=otherauth").await.status, 404);
+    assert_eq!(get(&host, key, "/admin/mirror").await.status, 403);
+    for (path, body) in
+        [("stop", json!({})), ("start", json!({})), ("restart", json!({})), ("config", json!({}))]
+    {
+        let path = format!("/admin/plugins/otherauth/{path}");
+        let reply = send(&host, key, Method::POST, &path, Some(body)).await;
+        assert_eq!((reply.status.as_u16(), reply.code().as_str()), (404, "not_found"), "{path}");
+    }
 }
 
 #[tokio::test]

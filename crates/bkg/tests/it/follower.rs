@@ -102,14 +102,16 @@ impl Follower {
 
     /// The next message as it came.
     pub async fn next_text(&mut self) -> String {
-        loop {
-            let message = timeout(PATIENCE, self.socket.next()).await.expect("a message in time");
-            match message {
-                Some(Ok(Message::Text(text))) => return text.to_string(),
-                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                other => panic!("a message was due, not {other:?}"),
+        let waiting = async {
+            loop {
+                match self.socket.next().await {
+                    Some(Ok(Message::Text(text))) => return text.to_string(),
+                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                    other => panic!("a message was due, not {other:?}"),
+                }
             }
-        }
+        };
+        timeout(PATIENCE, waiting).await.expect("a message in time")
     }
 
     /// With what the daemon closes, whatever it says before.

@@ -428,6 +428,18 @@ async fn the_first_chunk_of_a_stream_may_choose_another_type() {
 }
 
 #[tokio::test]
+async fn a_stream_with_a_status_that_has_no_body_has_none() {
+    let host = with_usual_routes().await;
+    for status in [204, 205, 304] {
+        let body = json!({ "chunks": [{ "$http": { "status": status, "text": "a" } }, "b"] });
+        let reply = send(&host, "POST", "/chunks", "application/json", body.to_string()).await;
+        assert_eq!((reply.status.as_u16(), reply.text.as_str()), (status, ""));
+        assert_eq!(header(&reply, "transfer-encoding"), None, "{status}");
+    }
+    host.until_in_flight("misbehave", 0).await;
+}
+
+#[tokio::test]
 async fn a_head_of_a_stream_has_no_body_and_ends_the_work() {
     let host = with_usual_routes().await;
     let reply = host.send_request(host.request(Method::HEAD, &at("/chunks"), None)).await;
@@ -613,6 +625,65 @@ async fn a_prefix_is_a_second_place_and_belongs_to_one_plugin() {
         "{errors:?}"
     );
     assert!(errors[1].contains("`/api/conversations` belongs to the host"), "{errors:?}");
+}
+
+#[tokio::test]
+async fn a_saved_prefix_takes_no_paths_of_another_plugin() {
+    let routes = json!([route("GET", "/more/x", "test.frame"), route("GET", "/{*rest}", "test.frame")]);
+    let entry = |prefix: &str| json!({ "settings": { "routes": routes }, "routePrefix": prefix });
+    let host = TestHost::builder()
+        .plugin_as("misbehave", "first", entry("/api/goose"))
+        .plugin_as("misbehave", "second", entry("/api/duck"))
+        .start()
+        .await;
+    for prefix in ["/api/goose", "/api/goose/more"] {
+        let refused = host.post("/admin/plugins/second/config", json!({ "routePrefix": prefix })).await;
+        assert_eq!(
+            (refused.status.as_u16(), refused.code()),
+            (422, "invalid_config".to_owned()),
+            "{prefix}"
+        );
+        assert_eq!(refused.json()["error"]["details"][0]["path"], "/routePrefix", "{}", refused.text);
+        assert!(
+            refused.text.contains("overlaps with `/api/goose` of the plugin `first`"),
+            "{}",
+            refused.text
+        );
+    }
+    let saved = host.post("/admin/plugins/first/config", json!({ "routePrefix": "/api/swan" })).await;
+    assert_eq!(saved.status, 200, "{}", saved.text);
+    let saved = host.post("/admin/plugins/second/config", json!({ "routePrefix": "/api/goose" })).await;
+    assert_eq!(saved.status, 200, "{}", saved.text);
+    let saved = host.post("/admin/plugins/second/config", json!({ "routePrefix": "/api/wing" })).await;
+    assert_eq!(saved.status, 200, "{}", saved.text);
+    // Files may change while the daemon is down: who comes first keeps the paths, whole.
+    let file = host.plugins_dir().join("second/plugin.json");
+    let host = host
+        .restart_after(|| {
+            let third = file.parent().unwrap().with_file_name("third");
+            std::fs::create_dir(&third).unwrap();
+            for file in std::fs::read_dir(file.parent().unwrap()).unwrap() {
+                let file = file.unwrap().path();
+                std::fs::copy(&file, third.join(file.file_name().unwrap())).unwrap();
+            }
+            let text = std::fs::read_to_string(&file).unwrap();
+            let mut whole: Value = serde_json::from_str(&text).unwrap();
+            whole["name"] = json!("third");
+            whole["routePrefix"] = json!("/api/wing/more");
+            std::fs::write(third.join("plugin.json"), whole.to_string()).unwrap();
+        })
+        .await;
+    let plugins = host.get("/admin/plugins").await.json();
+    let third = plugins.as_array().unwrap().iter().find(|plugin| plugin["name"] == "third").unwrap();
+    let error = third["error"].as_str().unwrap_or_default();
+    assert!(error.contains("overlaps with `/api/wing` of the plugin `second`"), "{third}");
+    // It is brought to life by a prefix of its own.
+    let saved = host.post("/admin/plugins/third/config", json!({ "routePrefix": "/api/crane" })).await;
+    assert!(saved.status.is_success(), "{}", saved.text);
+    let host = host.restart().await;
+    host.start_plugin("third").await;
+    assert_eq!(host.get("/api/crane/more/x").await.status, 200);
+    host.stop().await;
 }
 
 #[tokio::test]

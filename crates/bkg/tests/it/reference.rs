@@ -78,6 +78,7 @@ async fn everybody_sees_what_they_may_use_and_nothing_else() {
     let routes = json!([
         { "method": "GET", "path": "/see/{one}", "capability": "test.frame" },
         { "method": "POST", "path": "/files/{*rest}", "capability": "test.echo" },
+        { "method": "PUT", "path": "/see/{other}", "capability": "test.frame" },
     ]);
     let host = TestHost::builder()
         .plugin("otherauth")
@@ -97,6 +98,9 @@ async fn everybody_sees_what_they_may_use_and_nothing_else() {
     let operation = &all["paths"][live[0]]["get"];
     assert_eq!(operation["security"], json!([{ "bearer": ["test.frame"] }, { "cookie": ["test.frame"] }]));
     assert_eq!(operation["parameters"][0]["name"], "one");
+    // To a reader of the document, parameters of other names make no other path.
+    assert!(!has(&all, "/api/plugins/misbehave/see/{other}"), "{:?}", paths(&all));
+    assert_eq!(all["paths"][live[0]]["put"]["parameters"][0]["name"], "one");
 
     let some = shown_to(&host, "test.frame").await;
     assert!(has(&some, live[0]) && !has(&some, live[1]), "{:?}", paths(&some));

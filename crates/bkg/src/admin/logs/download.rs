@@ -57,7 +57,7 @@ pub(in crate::admin) async fn download(
     call: Call,
     _: Body,
 ) -> Result<Response, Problem> {
-    let plugin = known(&admin, &call.param("name")?)?.entry.name.clone();
+    let plugin = known(&admin, &call, &call.param("name")?)?.entry.name.clone();
     let format = match value(&call, "format")?.as_deref() {
         None | Some("text") => Format::Text,
         Some("ndjson") => Format::Ndjson,

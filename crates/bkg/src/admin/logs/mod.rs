@@ -13,8 +13,9 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bkg_protocol::message::LogLevel;
-use bkg_protocol::{ErrorCode, PluginName};
+use bkg_protocol::{ErrorCode, InstanceId, PluginName};
 use jiff::Timestamp;
+use schemars::JsonSchema;
 
 use super::Admin;
 use super::plugins::known;
@@ -26,18 +27,24 @@ pub(super) use download::download;
 pub(super) use wanted::number;
 use wanted::{Place, Wanted};
 
+/// A number for each plugin, as `ping:12,tester:7`.
+#[derive(JsonSchema)]
+#[schemars(inline, transparent)]
+#[allow(dead_code, reason = "a type for the reference alone")]
+struct MergedPlace(#[schemars(regex(pattern = r"^([a-z0-9][a-z0-9_-]{0,62}:[0-9]{1,15}(,|$))+$"))] String);
+
 /// Adds the routes of logs.
 pub(super) fn routes(routes: Routes, admin: &Arc<Admin>) -> Routes {
     const READ: Access = Access::Scope("plugin:read");
     let filtered = |endpoint: Endpoint| {
         endpoint
-            .query::<LogLevel>("level", "The least level.")
-            .query::<LogStream>("stream", "How the lines came.")
-            .query::<String>("text", "What the message must hold, in upper or lower case.")
-            .query::<String>("regex", "What the message must match: the syntax of the Rust crate `regex`.")
-            .query::<String>("run", "Only lines of this launch: the `instance` of a line.")
-            .query::<Timestamp>("from", "Only lines of this time or later.")
-            .query::<Timestamp>("to", "Only lines before this time.")
+            .filter::<LogLevel>("level", "The least level.")
+            .filter::<LogStream>("stream", "How the lines came.")
+            .filter::<String>("text", "What the message must hold, in upper or lower case.")
+            .filter::<String>("regex", "What the message must match: the syntax of the Rust crate `regex`.")
+            .filter::<InstanceId>("run", "Only lines of this launch: the `instance` of a line.")
+            .filter::<Timestamp>("from", "Only lines of this time or later.")
+            .filter::<Timestamp>("to", "Only lines of this time or earlier.")
     };
     let name = |endpoint: Endpoint| {
         endpoint.path::<String>("name", super::PLUGIN_NAME).errors(&[ErrorCode::NotFound])
@@ -50,9 +57,9 @@ pub(super) fn routes(routes: Routes, admin: &Arc<Admin>) -> Routes {
                  first and the stream goes on from it without a hole: events `line` with a line as `data` and its \
                  number as `id`, and events `gap` with `{\"lines\": N}` for lines that are missing.",
             )
-            .query::<u64>("tail", "How many of the last lines; 200 unless said.")
-            .query::<u64>("since", "The lines after the one with this number, instead of the last ones.")
-            .query::<u64>("before", "The lines before the one with this number.")
+            .filter::<u64>("tail", "How many of the last lines; 200 unless said.")
+            .filter::<u64>("since", "The lines after the one with this number, instead of the last ones.")
+            .filter::<u64>("before", "The lines before the one with this number.")
             .header::<String>("last-event-id", "The number of the last line that a stream had brought: as `since`.")
             .answers::<LogPage>(200, "The lines, oldest first.")
             .streams::<LogLine>(200, "The lines, and those that come.");
@@ -64,9 +71,9 @@ pub(super) fn routes(routes: Routes, admin: &Arc<Admin>) -> Routes {
             "As the log of one plugin; a place is a number for each plugin, such as `ping:12,tester:7`.",
         )
         .query::<String>("plugin", "Only the log of this plugin; may be there several times.")
-        .query::<u64>("tail", "How many of the last lines; 200 unless said.")
-        .query::<String>("since", "The lines after this place.")
-        .query::<String>("before", "The lines before this place.")
+        .filter::<u64>("tail", "How many of the last lines; 200 unless said.")
+        .filter::<MergedPlace>("since", "The lines after this place.")
+        .filter::<MergedPlace>("before", "The lines before this place.")
         .header::<String>("last-event-id", "The place that a stream had reached: as `since`.")
         .answers::<MergedPage>(200, "The lines, oldest first.")
         .streams::<LogLine>(200, "The lines, and those that come.")
@@ -74,7 +81,7 @@ pub(super) fn routes(routes: Routes, admin: &Arc<Admin>) -> Routes {
     let file = Endpoint::get("/admin/plugins/{name}/logs/download", READ)
         .summary(Tag::Logs, "Download the log of a plugin")
         .query::<download::Format>("format", "How lines are written; `text` unless said.")
-        .query::<u64>("since", "Only lines after the one with this number.")
+        .filter::<u64>("since", "Only lines after the one with this number.")
         .answers_with::<String>(200, "text/plain", "The lines that the filters take, one each.")
         .answers_with::<String>(200, "application/x-ndjson", "The same as one JSON object each.");
     routes
@@ -90,7 +97,7 @@ pub(super) fn routes(routes: Routes, admin: &Arc<Admin>) -> Routes {
 /// first and the stream goes on from them without a hole; an event's id is the line's number, so a client
 /// resumes by itself.
 pub(super) async fn read(admin: Arc<Admin>, call: Call, _: Body) -> Result<Response, Problem> {
-    let plugin = known(&admin, &call.param("name")?)?.entry.name.clone();
+    let plugin = known(&admin, &call, &call.param("name")?)?.entry.name.clone();
     let wanted = Wanted::<u64>::of(&call)?;
     if wanted.as_events {
         let wanted = wanted.map(|seq| [(plugin.clone(), seq)].into_iter().collect::<Cursor>());
@@ -122,15 +129,17 @@ pub(super) async fn read_all(admin: Arc<Admin>, call: Call, _: Body) -> Result<R
     Ok(axum::Json(page).into_response())
 }
 
-/// The plugins that a request names, each once; all if it names none.
+/// The plugins that a request names, each once; all within the caller's reach if it names none.
 fn plugins(admin: &Admin, call: &Call) -> Result<Vec<PluginName>, Problem> {
     let mut plugins = Vec::new();
     for name in call.query_all("plugin")?.iter().filter(|name| !name.is_empty()) {
-        let record = known(admin, name).map_err(|problem| problem.param("plugin"))?;
+        let record = known(admin, call, name).map_err(|problem| problem.param("plugin"))?;
         plugins.push(record.entry.name.clone());
     }
     if plugins.is_empty() {
-        plugins = admin.registry.view().plugins().map(|record| record.entry.name.clone()).collect();
+        let (view, reach) = (admin.registry.view(), &call.caller.rights().reach);
+        let names = view.plugins().map(|record| &record.entry.name);
+        plugins = names.filter(|name| reach.has_plugin(name)).cloned().collect();
     }
     plugins.sort_unstable();
     plugins.dedup();

@@ -15,12 +15,7 @@ use crate::error::Problem;
 pub(super) fn whole(data: &RawJson, asked: &Asked) -> Result<(Response, Vec<String>), Problem> {
     Ok(match head::read(data, asked)? {
         Some(Head { status, headers, body, dropped }) => {
-            // These have no body, whatever the plugin says (RFC 9110, section 6.4.1).
-            let has_none = matches!(
-                status,
-                StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED
-            );
-            let body = body.filter(|_| !has_none).map_or_else(Body::empty, Body::from);
+            let body = body.filter(|_| !has_no_body(status)).map_or_else(Body::empty, Body::from);
             (response(status, headers, body), dropped)
         }
         None => {
@@ -30,6 +25,11 @@ pub(super) fn whole(data: &RawJson, asked: &Asked) -> Result<(Response, Vec<Stri
             (response(StatusCode::OK, headers, body), Vec::new())
         }
     })
+}
+
+/// Whether an answer with this status has no body, whatever the plugin says (RFC 9110, section 6.4.1).
+pub(super) fn has_no_body(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 /// A response with what every answer of a plugin carries.

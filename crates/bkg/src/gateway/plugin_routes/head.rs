@@ -14,8 +14,14 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Deserializer};
 
 use crate::error::Problem;
+use crate::registry::names_what_is_the_hosts;
 
-/// The headers that a plugin may set. `location` has conditions of its own.
+/// How many bytes the headers of a plugin may have together: proxies and clients refuse what is much more.
+const MOST_HEADER_BYTES: usize = 8 << 10;
+/// How much of the name of a header that was left out is kept, in characters.
+const LONGEST_NAME: usize = 64;
+
+/// The headers that a plugin may set. `location` and `content-type` have conditions of their own.
 static HEADERS: [HeaderName; 13] = [
     header::ACCEPT_RANGES,
     header::CACHE_CONTROL,
@@ -122,7 +128,7 @@ impl Asked {
         let leads_elsewhere =
             path.contains('%') || path.split('/').any(|segment| matches!(segment, "." | ".."));
         let is_below = |mount: &String| path.strip_prefix(mount).is_some_and(|rest| rest.starts_with('/'));
-        !leads_elsewhere && self.mounts.iter().any(is_below)
+        !leads_elsewhere && !names_what_is_the_hosts(path) && self.mounts.iter().any(is_below)
     }
 }
 
@@ -177,6 +183,7 @@ fn headers(
     asked: &Asked,
 ) -> (HeaderMap, Vec<String>) {
     let (mut headers, mut dropped) = (HeaderMap::new(), Vec::new());
+    let mut left = MOST_HEADER_BYTES;
     for (name, values) in written {
         let known = HEADERS.iter().find(|known| name.eq_ignore_ascii_case(known.as_str()));
         let values = match values {
@@ -187,19 +194,33 @@ fn headers(
         for value in values {
             let value = match known {
                 Some(known) if *known == header::LOCATION => asked.location(&value, status),
+                Some(known) if *known == header::CONTENT_TYPE && has_heads(&value) => None,
                 _ => Some(value),
             };
             let value = value.and_then(|value| HeaderValue::try_from(value).ok());
-            match known.zip(value) {
-                // Of two values nobody knows which is meant, but where the header is a list.
-                Some((known, value)) if *known == header::VARY || !headers.contains_key(known) => {
+            // Of two values nobody knows which is meant, but where the header is a list.
+            let taken = known.zip(value).filter(|(known, value)| {
+                (**known == header::VARY || !headers.contains_key(*known))
+                    && known.as_str().len() + value.len() <= left
+            });
+            match taken {
+                Some((known, value)) => {
+                    left -= known.as_str().len() + value.len();
                     headers.append(known, value);
                 }
-                _ => dropped.push(name.to_ascii_lowercase()),
+                None => {
+                    dropped.push(name.chars().take(LONGEST_NAME).collect::<String>().to_ascii_lowercase());
+                }
             }
         }
     }
     (headers, dropped)
+}
+
+/// Whether a body of this type has parts with heads of their own, from which some browsers take cookies
+/// and policies. Of several types in one value browsers take the last.
+fn has_heads(content_type: &str) -> bool {
+    content_type.to_ascii_lowercase().contains("multipart/")
 }
 
 #[cfg(test)]
@@ -309,12 +330,45 @@ mod tests {
     }
 
     #[test]
+    fn a_body_of_several_parts_would_have_heads_of_its_own() {
+        for content_type in [
+            "multipart/x-mixed-replace; boundary=x",
+            "Multipart/Mixed;boundary=x",
+            " multipart/byteranges; boundary=x",
+            "text/plain, multipart/x-mixed-replace;boundary=x",
+        ] {
+            let http = json!({ "text": "--x", "headers": { "content-type": content_type } });
+            let head = head(http).unwrap().unwrap();
+            assert_eq!(head.dropped, ["content-type"], "{content_type}");
+            assert_eq!(head.headers["content-type"], "text/plain; charset=utf-8", "{content_type}");
+        }
+    }
+
+    #[test]
+    fn headers_together_stay_below_what_clients_read() {
+        let long = "x".repeat(MOST_HEADER_BYTES);
+        let kept = head(json!({ "headers": { "etag": long, "retry-after": 1 } })).unwrap().unwrap();
+        assert_eq!((kept.dropped, kept.headers.len()), (vec!["etag".to_owned()], 1));
+        let many = head(json!({ "headers": { "vary": vec!["accept"; 100_000] } })).unwrap().unwrap();
+        let bytes: usize = many.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        assert!(bytes <= MOST_HEADER_BYTES, "{bytes}");
+        let name = "n".repeat(1 << 16);
+        let unknown = head(json!({ "headers": { name: "v" } })).unwrap().unwrap();
+        assert_eq!(unknown.dropped, ["n".repeat(LONGEST_NAME)]);
+    }
+
+    #[test]
     fn a_location_stays_on_this_origin_and_repeats_nothing_elsewhere() {
         for (value, plain, repeated) in [
             ("/api/plugins/p/y?z=1", true, true),
             ("/api/p/y", true, true),
             ("/api/plugins/p/../q/y", true, false),
             ("/api/plugins/p/%2e%2e/q", true, false),
+            ("/api/plugins/p/invoke", true, false),
+            ("/api/plugins/p/config/reset?x=1", true, false),
+            ("/api/plugins/p/invoked", true, true),
+            ("/api/p/invoke", true, true),
+            ("http://localhost:1/api/plugins/p/stop", true, false),
             ("/api/plugins/pq/y", true, false),
             ("/admin/keys", true, false),
             ("y", true, false),

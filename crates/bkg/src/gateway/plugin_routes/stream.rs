@@ -89,7 +89,7 @@ pub(super) async fn response(
         }
     };
     let mut outflow = Outflow { source, form, first, status, caller, meter, progress: Progress::Open };
-    if asked.method == Method::HEAD {
+    if asked.method == Method::HEAD || answer::has_no_body(status) {
         // What follows is of no use to anybody: the plugin is told so when this is dropped.
         outflow.meter.succeeded_with(status.as_u16());
         return Ok((answer::response(status, headers, Body::empty()), dropped));
