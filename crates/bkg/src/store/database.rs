@@ -124,6 +124,8 @@ fn finish_opening(
 #[cfg(test)]
 pub(crate) mod tests {
     use std::fs;
+    use std::io::{BufRead, BufReader, Lines};
+    use std::process::{Child, ChildStdout, Command, Stdio};
     use std::sync::Arc;
 
     use serde_json::json;
@@ -174,6 +176,24 @@ pub(crate) mod tests {
                 self.wait(self.store.audit.note(action, Outcome::Done)).unwrap();
             }
         }
+    }
+
+    /// Runs a test once more in a process of its own, which finds the data directory in `variable` and is
+    /// to be killed. Answers what it prints, too.
+    pub(in crate::store) fn to_be_killed(
+        test: &str,
+        variable: &str,
+        data_dir: &Path,
+    ) -> (Child, Lines<BufReader<ChildStdout>>) {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", test, "--nocapture"])
+            .env(variable, data_dir)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        (child, lines)
     }
 
     /// Does to the database of a data directory what another program might.

@@ -286,12 +286,10 @@ const LONGEST_FILE: u64 = 16 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
-    use std::io::{BufRead, BufReader};
-    use std::process::{Command, Stdio};
 
     use serde_json::json;
 
-    use super::super::database::tests::TestStore;
+    use super::super::database::tests::{TestStore, to_be_killed};
     use super::super::{DataDir, Store};
     use super::*;
 
@@ -537,18 +535,11 @@ mod tests {
         }
         let directory = Arc::new(tempfile::tempdir().unwrap());
         for round in 0..10 {
-            let mut child = Command::new(std::env::current_exe().unwrap())
-                .args([
-                    "--exact",
-                    "store::mirror::tests::a_killed_host_leaves_an_old_or_a_new_mirror_that_is_its_own",
-                    "--nocapture",
-                ])
-                .env(CHILD, directory.path())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap();
-            let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+            let (mut child, lines) = to_be_killed(
+                "store::mirror::tests::a_killed_host_leaves_an_old_or_a_new_mirror_that_is_its_own",
+                CHILD,
+                directory.path(),
+            );
             let written = lines.map(Result::unwrap).filter(|line| line.starts_with("written"));
             assert_eq!(written.take(3 + round * 2).count(), 3 + round * 2);
             child.kill().unwrap();

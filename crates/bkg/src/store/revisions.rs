@@ -226,14 +226,12 @@ fn stored(number: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::io::{BufRead, BufReader};
     use std::path::Path;
-    use std::process::{Command, Stdio};
     use std::sync::Arc;
 
     use serde_json::json;
 
-    use super::super::database::tests::{TestStore, action};
+    use super::super::database::tests::{TestStore, action, to_be_killed};
     use super::super::{AuditFile, AuditFilter, DataDir, Store};
     use super::*;
 
@@ -430,18 +428,11 @@ mod tests {
         let directory = Arc::new(tempfile::tempdir().unwrap());
         let mut acknowledged = BTreeMap::new();
         for round in 0..5 {
-            let mut child = Command::new(std::env::current_exe().unwrap())
-                .args([
-                    "--exact",
-                    "store::revisions::tests::a_killed_host_has_every_revision_that_it_acknowledged",
-                    "--nocapture",
-                ])
-                .env(CHILD, directory.path())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap();
-            let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+            let (mut child, mut lines) = to_be_killed(
+                "store::revisions::tests::a_killed_host_has_every_revision_that_it_acknowledged",
+                CHILD,
+                directory.path(),
+            );
             let mut take = |line: &str| {
                 let Some(saved) = line.strip_prefix("saved ") else { return false };
                 let (name, number) = saved.split_once(' ').unwrap();

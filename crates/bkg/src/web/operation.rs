@@ -108,7 +108,7 @@ impl Tag {
 
 /// A route as it is declared: where it is, who may use it, what it takes and what it answers.
 ///
-/// ```ignore
+/// ```text
 /// Endpoint::get("/admin/plugins/{name}", READ)
 ///     .summary(Tag::Operation, "Show a plugin")
 ///     .path::<PluginName>("name", "The plugin's name.")

@@ -305,14 +305,12 @@ pub(super) fn begin(connection: &Connection, key: &AuditKey) -> rusqlite::Result
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
-    use std::io::{BufRead, BufReader};
     use std::path::Path;
-    use std::process::{Command, Stdio};
     use std::sync::Arc;
 
     use serde_json::json;
 
-    use super::super::database::tests::{TestStore, action};
+    use super::super::database::tests::{TestStore, action, to_be_killed};
     use super::*;
 
     fn all() -> AuditFilter {
@@ -546,18 +544,11 @@ mod tests {
         let directory = Arc::new(tempfile::tempdir().unwrap());
         let (mut intended, mut done) = (HashSet::new(), HashSet::new());
         for round in 0..5 {
-            let mut child = Command::new(std::env::current_exe().unwrap())
-                .args([
-                    "--exact",
-                    "store::audit::tests::a_killed_host_leaves_a_log_that_verifies",
-                    "--nocapture",
-                ])
-                .env(CHILD, directory.path())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap();
-            let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+            let (mut child, mut lines) = to_be_killed(
+                "store::audit::tests::a_killed_host_leaves_a_log_that_verifies",
+                CHILD,
+                directory.path(),
+            );
             let mut take = |line: String| match line.split_once(' ') {
                 Some(("acknowledged-intended", id)) => intended.insert(id.to_owned()),
                 Some(("acknowledged-done", id)) => done.insert(id.to_owned()),

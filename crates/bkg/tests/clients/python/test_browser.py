@@ -450,8 +450,13 @@ def test_the_reference_is_shown_to_who_logs_in(guarded: Host, browser: Browser) 
         form.requestSubmit();
     }})()""")
     until(
-        lambda: page.run("document.querySelectorAll('main details').length") or None,
-        "the reference is there",
+        lambda: (
+            page.run(
+                "document.readyState === 'complete' && document.querySelectorAll('main details').length"
+            )
+            or None
+        ),
+        "the whole reference is there",
     )
     # Its style is in force under the policy, its links lead somewhere, and it fits a small screen.
     assert page.run("getComputedStyle(document.body).margin") == "0px"
