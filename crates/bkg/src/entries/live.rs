@@ -4,7 +4,6 @@
 //! it refuses was never there. What needs another process is saved first, and the answer says whether
 //! the plugin came up with it.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -175,8 +174,7 @@ impl Editing<'_> {
         let plugin = &next.name;
         let secret = entries.secret_places(&next);
         let overlay = patch::between(&self.known.files_entry.whole(), &next.whole());
-        let overlay = sealing::seal(&entries.vault, plugin, overlay, &secret);
-        let sealed = sealed_places(&overlay);
+        let (overlay, sealed) = sealing::seal(&entries.vault, plugin, overlay, &secret);
         match entries.revisions.save(plugin, current.revision, overlay, note, action).await? {
             Saved::Done(revision) => Ok(PluginEntry { revision: revision.number, sealed, ..next }),
             Saved::Conflict { current: there } => Err(EntriesError::Conflict {
@@ -290,17 +288,4 @@ async fn push_to(instance: &Instance, entry: &PluginEntry, settings: RawJson) ->
         Ok(Ok(Err(refused))) => Err(NotTaken::Refused(refused.message)),
         Ok(Ok(Ok(()))) => Ok(()),
     }
-}
-
-fn sealed_places(overlay: &serde_json::Map<String, serde_json::Value>) -> BTreeSet<String> {
-    let mut places = BTreeSet::new();
-    let mut visit = |at: &str, value: &serde_json::Value| {
-        let is_sealed = sealing::sealed_text(value).is_some();
-        if is_sealed {
-            places.insert(at.to_owned());
-        }
-        Ok::<_, std::convert::Infallible>(is_sealed.then(|| value.clone()))
-    };
-    let Ok(_) = crate::config::secrets::replace(serde_json::Value::Object(overlay.clone()), "", &mut visit);
-    places
 }

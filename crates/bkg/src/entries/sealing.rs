@@ -3,6 +3,7 @@
 //! The invariant: a secret is sealed for its plugin and its place, so it opens nowhere else.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 
 use bkg_protocol::PluginName;
 use hmac::{Hmac, KeyInit, Mac};
@@ -12,22 +13,24 @@ use sha2::Sha256;
 use crate::config::secrets::{SEALED, replace};
 use crate::store::{Vault, VaultError};
 
-/// The overlay with what is at `secret` places sealed.
+/// The overlay with what is at `secret` places sealed, and which places those are.
 pub(super) fn seal(
     vault: &Vault,
     plugin: &PluginName,
     overlay: Map<String, Value>,
     secret: &BTreeSet<String>,
-) -> Map<String, Value> {
+) -> (Map<String, Value>, BTreeSet<String>) {
+    let mut places = BTreeSet::new();
     let mut visit = |at: &str, value: &Value| {
         // `null` takes a member away; there is nothing to hide in that.
         let is_secret = secret.contains(at) && !value.is_null();
-        Ok::<_, std::convert::Infallible>(
-            is_secret.then(|| json!({ SEALED: vault.seal(plugin, at, value) })),
-        )
+        Ok::<_, Infallible>(is_secret.then(|| {
+            places.insert(at.to_owned());
+            json!({ SEALED: vault.seal(plugin, at, value) })
+        }))
     };
     let Ok(sealed) = replace(Value::Object(overlay), "", &mut visit);
-    members(sealed)
+    (members(sealed), places)
 }
 
 /// The overlay with everything opened, and the places that were sealed.
@@ -36,14 +39,7 @@ pub(super) fn open(
     plugin: &PluginName,
     overlay: Map<String, Value>,
 ) -> Result<(Map<String, Value>, BTreeSet<String>), VaultError> {
-    let mut places = BTreeSet::new();
-    let mut visit = |at: &str, value: &Value| {
-        let Some(sealed) = sealed_text(value) else { return Ok(None) };
-        places.insert(at.to_owned());
-        vault.open(plugin, at, sealed).map(Some)
-    };
-    let opened = replace(Value::Object(overlay), "", &mut visit)?;
-    Ok((members(opened), places))
+    with_others(overlay, |at, sealed| vault.open(plugin, at, sealed))
 }
 
 /// The same, for who only shows it: what cannot be opened stays as it is, at a place that is told.
@@ -52,29 +48,37 @@ pub(super) fn open_what_opens(
     plugin: &PluginName,
     overlay: Map<String, Value>,
 ) -> (Map<String, Value>, BTreeSet<String>) {
-    let mut places = BTreeSet::new();
-    let mut visit = |at: &str, value: &Value| {
-        let Some(sealed) = sealed_text(value) else { return Ok(None) };
-        places.insert(at.to_owned());
-        // Not as an object: merging would take it apart.
-        let opened = vault.open(plugin, at, sealed).unwrap_or_else(|_| Value::from(sealed));
-        Ok::<_, std::convert::Infallible>(Some(opened))
+    // Not as an object: merging would take it apart.
+    let open = |at: &str, sealed: &str| {
+        Ok::<_, Infallible>(vault.open(plugin, at, sealed).unwrap_or_else(|_| Value::from(sealed)))
     };
-    let Ok(opened) = replace(Value::Object(overlay), "", &mut visit);
-    (members(opened), places)
+    let Ok(opened) = with_others(overlay, open);
+    opened
 }
 
 /// The overlay without what is sealed.
 pub(super) fn without_sealed(overlay: Map<String, Value>) -> Map<String, Value> {
-    let mut visit = |_: &str, value: &Value| {
-        Ok::<_, std::convert::Infallible>(sealed_text(value).is_some().then_some(Value::Null))
+    let Ok((rest, _)) = with_others(overlay, |_, _| Ok::<_, Infallible>(Value::Null));
+    rest
+}
+
+/// The overlay with another value in each place that is sealed, and which places those are.
+fn with_others<E>(
+    overlay: Map<String, Value>,
+    other: impl Fn(&str, &str) -> Result<Value, E>,
+) -> Result<(Map<String, Value>, BTreeSet<String>), E> {
+    let mut places = BTreeSet::new();
+    let mut visit = |at: &str, value: &Value| {
+        let Some(sealed) = sealed_text(value) else { return Ok(None) };
+        places.insert(at.to_owned());
+        other(at, sealed).map(Some)
     };
-    let Ok(rest) = replace(Value::Object(overlay), "", &mut visit);
-    members(rest)
+    let replaced = replace(Value::Object(overlay), "", &mut visit)?;
+    Ok((members(replaced), places))
 }
 
 /// What is sealed in a value, if it stands for something sealed.
-pub(super) fn sealed_text(value: &Value) -> Option<&str> {
+fn sealed_text(value: &Value) -> Option<&str> {
     value.as_object()?.get(SEALED)?.as_str()
 }
 

@@ -282,15 +282,20 @@ def ticket_of(page: Page) -> Any:
     return page.run("fetch('/auth/ticket', { method: 'POST' }).then(answer => answer.json())")["ticket"]
 
 
-@pytest.mark.parametrize("from_where", ["same-site", "cross-site", "own"])
-def test_a_socket_is_for_pages_of_our_own(
-    guarded: Host, victim: Profile, elsewhere: int, from_where: str
-) -> None:
-    pages = {
+def pages_from(guarded: Host, elsewhere: int) -> dict[str, str]:
+    """A page of another port of this machine, one of another site, and one of our own."""
+    return {
         "same-site": f"http://127.0.0.1:{elsewhere}/",
         "cross-site": f"http://evil.example:{elsewhere}/",
         "own": f"{guarded.url}/health",
     }
+
+
+@pytest.mark.parametrize("from_where", ["same-site", "cross-site", "own"])
+def test_a_socket_is_for_pages_of_our_own(
+    guarded: Host, victim: Profile, elsewhere: int, from_where: str
+) -> None:
+    pages = pages_from(guarded, elsewhere)
     before = state(guarded)
     page = victim.page(pages[from_where])
     own = victim.page(pages["own"])
@@ -363,11 +368,7 @@ def test_the_example_of_the_documentation_follows_a_log(guarded: Host, victim: P
 def test_no_page_opens_a_socket_to_the_bus(
     guarded: Host, victim: Profile, elsewhere: int, from_where: str
 ) -> None:
-    pages = {
-        "same-site": f"http://127.0.0.1:{elsewhere}/",
-        "cross-site": f"http://evil.example:{elsewhere}/",
-        "own": f"{guarded.url}/health",
-    }
+    pages = pages_from(guarded, elsewhere)
     before = state(guarded)
     page = victim.page(pages[from_where])
     for path in ("/", "/ws"):

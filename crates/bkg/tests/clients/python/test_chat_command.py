@@ -59,24 +59,20 @@ def test_an_answer_that_breaks_off_is_a_failure_after_what_came(guarded: Host) -
     assert "the answer broke off" in done.stderr, done.stderr
 
 
-def test_a_plugin_that_dies_in_the_middle_breaks_the_answer_off(start_host: Callable[..., Host]) -> None:
-    host = start_host(misbehave())
-    command = [
-        str(BINARIES / "bkg"),
-        "--data-dir",
-        str(host.data),
-        "chat",
-        "--model",
-        "test/slow",
-        "a " * 99,
-    ]
-    with subprocess.Popen(
-        command,
+def asking(host: Host, model: str, question: str) -> subprocess.Popen[bytes]:
+    """A `bkg chat` that asks one question and goes on beside the test."""
+    return subprocess.Popen(
+        [str(BINARIES / "bkg"), "--data-dir", str(host.data), "chat", "--model", model, question],
         env=host.environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-    ) as chat:
+    )
+
+
+def test_a_plugin_that_dies_in_the_middle_breaks_the_answer_off(start_host: Callable[..., Host]) -> None:
+    host = start_host(misbehave())
+    with asking(host, "test/slow", "a " * 99) as chat:
         assert chat.stdout is not None
         first = chat.stdout.read(1)
         os.kill(host.instance("misbehave")["pid"], signal.SIGKILL)
@@ -147,22 +143,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_conversation(
 
 def test_ctrl_c_ends_a_question_for_a_script(start_host: Callable[..., Host]) -> None:
     host = start_host(misbehave())
-    command = [
-        str(BINARIES / "bkg"),
-        "--data-dir",
-        str(host.data),
-        "chat",
-        "--model",
-        "test/stall",
-        "hello",
-    ]
-    with subprocess.Popen(
-        command,
-        env=host.environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    ) as chat:
+    with asking(host, "test/stall", "hello") as chat:
         until(lambda: host.instance("misbehave")["inFlight"] == 1, "the request is at the plugin")
         chat.send_signal(signal.SIGINT)
         assert chat.wait(30) == -signal.SIGINT
