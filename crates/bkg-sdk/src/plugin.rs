@@ -208,8 +208,8 @@ impl Plugin {
         self
     }
 
-    /// Takes settings, without a restart where the host pushes changed ones, which it does not do yet.
-    /// Keep a clone to read them.
+    /// Takes settings, and new ones without a restart when an operator saves them. Keep a clone to read
+    /// them.
     pub fn settings<T: DeserializeOwned + Send + Sync + 'static>(mut self, settings: &Settings<T>) -> Self {
         self.apply = Some(settings.apply());
         self.meta("hotConfig", true)
