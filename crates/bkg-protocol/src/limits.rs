@@ -22,6 +22,10 @@ pub struct Limits {
     pub register_within: Duration,
     /// How often a plugin beats.
     pub heartbeat: Duration,
+    /// How often an extended plugin is pinged.
+    pub ping_every: Duration,
+    /// How long its pong may take; after that the socket is closed.
+    pub pong_within: Duration,
     /// How many requests may be in flight at one instance that names no `maxConcurrency`.
     pub in_flight: u32,
     /// How many requests an instance may have in flight at the host.
@@ -48,6 +52,8 @@ impl Default for Limits {
             stream_credit: 32,
             register_within: Duration::from_secs(5),
             heartbeat: Duration::from_secs(10),
+            ping_every: Duration::from_secs(15),
+            pong_within: Duration::from_secs(10),
             in_flight: 1_024,
             in_flight_from_plugin: 1_024,
             unreadable_frames: 100,

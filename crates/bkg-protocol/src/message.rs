@@ -466,11 +466,11 @@ pub struct Telemetry {
     /// The plugin's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<String>,
-    /// Processor time, in percent of one core.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Processor time, in percent of one core. What is no number reads as absent.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "number_or_nothing")]
     pub cpu: Option<f64>,
-    /// Resident memory in bytes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Resident memory in bytes. What is no number reads as absent.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "number_or_nothing")]
     pub mem_bytes: Option<f64>,
     /// Any further figures under names of the plugin's own.
     #[serde(flatten, deserialize_with = "all_but_the_type")]
@@ -1026,6 +1026,10 @@ fn text_of_anything<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
 
 fn required_text_of_anything<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     Ok(text_of_anything(deserializer)?.unwrap_or_default())
+}
+
+fn number_or_nothing<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    Ok(Value::deserialize(deserializer)?.as_f64())
 }
 
 fn lenient_timestamp<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {

@@ -100,6 +100,11 @@ fn the_limits_of_the_page_are_the_defaults() {
         limits.unreadable_window.as_secs()
     ));
     says(format!("every {} s", limits.heartbeat.as_secs()));
+    says(format!(
+        "pings an extended plugin every {} s and wants the pong within {} s",
+        limits.ping_every.as_secs(),
+        limits.pong_within.as_secs()
+    ));
     says(format!("at most {} calls deep", limits.call_depth));
     says(format!(
         "for {} s counts as degraded, for {} s it is replaced",

@@ -47,6 +47,9 @@ const MOST_UNWRITTEN: usize = 1 << 20;
 /// How long a socket that closes may take to be written empty.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
+/// Why a launch that is being stopped or replaced gets no session any more.
+const BEING_ENDED: &str = "this launch is being ended";
+
 /// A socket with everything that its session knows.
 pub(super) struct Connection {
     bus: Arc<Bus>,
@@ -300,6 +303,10 @@ impl Connection {
 
     fn register(&mut self, register: Register) {
         let name = register.plugin.clone();
+        // Neither an error nor news: some dial again as soon as they are closed.
+        if self.launch.as_ref().is_some_and(|launch| launch.is_retired()) {
+            return self.session.reject(ErrorCode::PluginUnavailable, BEING_ENDED);
+        }
         match self.admit(&register) {
             Ok(launch) => self.enter(launch, register),
             Err(error) => {
@@ -397,6 +404,10 @@ impl Connection {
         if let Some(replaced) = self.bus.registry.enter(instance) {
             let reason = "a newer connection of this launch took its place".to_owned();
             let _ = replaced.mailbox.post(Order::Close { code: 1008, reason });
+        }
+        // Its end may have begun between the look at it and here.
+        if launch.is_retired() {
+            self.session.shut(1008, BEING_ENDED);
         }
     }
 
@@ -576,7 +587,10 @@ impl Connection {
                 let _ = self.socket.start_send_unpin(Message::Ping(Default::default()));
                 self.writing.unflushed = true;
             }
-            Link::Dead => self.session.shut(1011, "no pong within 10 s"),
+            Link::Dead => {
+                let within = self.bus.config.limits.pong_within.as_millis();
+                self.session.shut(1011, &format!("no pong within {within} ms"));
+            }
         }
         self.judge();
     }

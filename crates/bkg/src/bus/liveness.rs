@@ -8,10 +8,6 @@ use std::time::Duration;
 use bkg_protocol::Limits;
 use bkg_protocol::host::Contract;
 
-/// How often an extended plugin is pinged.
-const PING_EVERY: Duration = Duration::from_secs(15);
-/// How long a pong may take.
-const PONG_WITHIN: Duration = Duration::from_secs(10);
 /// How many beats show that a base plugin beats at all: one known plugin beats once.
 const BEATS_THAT_COUNT: u32 = 3;
 
@@ -44,6 +40,8 @@ pub(super) enum Link {
 pub(super) struct Liveness {
     contract: Contract,
     window: Duration,
+    ping_every: Duration,
+    pong_within: Duration,
     beats: u32,
     last_beat: Duration,
     last_ping: Duration,
@@ -56,6 +54,8 @@ impl Liveness {
         Self {
             contract,
             window: limits.health_window(),
+            ping_every: limits.ping_every,
+            pong_within: limits.pong_within,
             beats: 0,
             last_beat: now,
             last_ping: now,
@@ -90,9 +90,9 @@ impl Liveness {
         }
         let since = now.saturating_sub(self.last_ping);
         if self.unanswered_ping {
-            return if since > PONG_WITHIN { Link::Dead } else { Link::Fine };
+            return if since > self.pong_within { Link::Dead } else { Link::Fine };
         }
-        if since < PING_EVERY {
+        if since < self.ping_every {
             return Link::Fine;
         }
         self.last_ping = now;

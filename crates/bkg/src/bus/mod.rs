@@ -223,8 +223,35 @@ impl DialRate {
         }
         if self.left == 0 {
             tokio::time::sleep(DIAL_PAUSE).await;
+            // This rest was for the connection that comes now, and earns no other.
+            self.refilled = Instant::now();
         } else {
             self.left -= 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn each_dial_beyond_the_burst_waits() {
+        let mut dials = DialRate::default();
+        let begun = Instant::now();
+        for _ in 0..DIAL_BURST {
+            dials.next().await;
+        }
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        for _ in 0..10 {
+            dials.next().await;
+        }
+        assert!(begun.elapsed() >= DIAL_PAUSE * 10, "{:?}", begun.elapsed());
+        tokio::time::sleep(DIAL_PAUSE * DIAL_BURST).await;
+        let rested = Instant::now();
+        for _ in 0..DIAL_BURST {
+            dials.next().await;
+        }
+        assert_eq!(rested.elapsed(), Duration::ZERO);
     }
 }

@@ -916,6 +916,8 @@ mod tests {
                 stream_credit = 5
                 register_within_ms = 1006
                 heartbeat_ms = 1007
+                ping_every_ms = 1038
+                pong_within_ms = 1039
                 in_flight = 8
                 in_flight_from_plugin = 9
                 unreadable_frames = 10
@@ -964,6 +966,8 @@ mod tests {
                 stream_credit: 5,
                 register_within: ms(1006),
                 heartbeat: ms(1007),
+                ping_every: ms(1038),
+                pong_within: ms(1039),
                 in_flight: 8,
                 in_flight_from_plugin: 9,
                 unreadable_frames: 10,

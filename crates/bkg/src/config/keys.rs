@@ -105,6 +105,8 @@ pub(super) static KEYS: &[Key] = &[
     key("limits.stream_credit", "How many pieces of one stream may be unread; bounds what a slow reader costs.", Count(|c| &mut c.limits.stream_credit)),
     key("limits.register_within_ms", "How long a connection to the bus may stay silent before it registers.", Milliseconds(100, |c| &mut c.limits.register_within)),
     key("limits.heartbeat_ms", "How often a plugin says how it is; 2.5 times that without a word makes it unhealthy.", Milliseconds(100, |c| &mut c.limits.heartbeat)),
+    key("limits.ping_every_ms", "How often a plugin of the extended contract is pinged, to notice a link that is dead.", Milliseconds(100, |c| &mut c.limits.ping_every)),
+    key("limits.pong_within_ms", "How long the answer to a ping may take before the link is closed.", Milliseconds(100, |c| &mut c.limits.pong_within)),
     key("limits.in_flight", "How many requests one instance works on at once if its entry names no `maxConcurrency`.", Count(|c| &mut c.limits.in_flight)),
     key("limits.in_flight_from_plugin", "How many requests one instance may have open at the host.", Count(|c| &mut c.limits.in_flight_from_plugin)),
     key("limits.unreadable_frames", "How many frames that cannot be read are borne within the window.", Count(|c| &mut c.limits.unreadable_frames)),

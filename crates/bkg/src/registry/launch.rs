@@ -5,6 +5,7 @@
 //! the token that burns when it has been used, and the resume secret that replaces it.
 
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -53,6 +54,8 @@ pub struct Launch {
     /// The process, once it is spawned.
     process: watch::Sender<Option<LaunchProcess>>,
     secrets: Mutex<Secrets>,
+    /// Whether it is being ended: it gets no session any more.
+    retired: AtomicBool,
     events: mpsc::Sender<LaunchEvent>,
 }
 
@@ -92,6 +95,7 @@ impl Launch {
             entry,
             process: watch::Sender::new(None),
             secrets: Mutex::new(secrets),
+            retired: AtomicBool::new(false),
             events,
         };
         (launch, receiver)
@@ -124,6 +128,17 @@ impl Launch {
         // A full channel means that the supervisor has sixteen reports to act on; that an instance
         // must be replaced is said again at every tick.
         let _ = self.events.try_send(event);
+    }
+
+    /// Refuses every further session: the launch is being ended. Comes before its sessions are taken out
+    /// of the registry, so that one which registers meanwhile is found by either side.
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the launch is being ended.
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::SeqCst)
     }
 
     /// Whether a token is this launch's and may be used; `verified` says that the peer is known to be

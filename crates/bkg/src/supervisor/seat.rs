@@ -283,6 +283,7 @@ impl Seat {
                 // Ending it can take the whole grace, and from here on it serves nobody.
                 self.say(State::Unresponsive, Some(reason.clone()));
                 let supervision = &self.plugin.supervision;
+                running.launch.retire();
                 supervision.registry.retire(&self.plugin.name, running.launch.instance);
                 match self.clear(running, supervision.config.supervisor.grace).await {
                     Ok(ended) => {
@@ -691,6 +692,7 @@ impl Seat {
         let supervision = &self.plugin.supervision;
         let within = supervision.config.supervisor.drain;
         let deadline = Instant::now() + within;
+        running.launch.retire();
         let instances = supervision.registry.retire(&self.plugin.name, running.launch.instance);
         for instance in &instances {
             // A mailbox that refuses belongs to a session that has ended.

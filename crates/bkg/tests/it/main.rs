@@ -28,6 +28,7 @@ mod losses;
 mod openai;
 mod outages;
 mod plugin_routes;
+mod quirks;
 mod reference;
 mod repository;
 mod routes;

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import socket
-import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -50,11 +49,6 @@ def register(bus: str, headers: dict[str, str], fields: dict[str, Any]) -> int |
 def assert_unharmed(host: Host, pid: int) -> None:
     assert host.invoke("base.echo", {"a": 1}, plugin="base-echo").json() == {"data": {"a": 1}}
     assert host.instance("base-echo")["pid"] == pid
-
-
-def test_its_start_script_needs_no_execute_bit(host: Host) -> None:
-    assert not (FIXTURES / "base-echo" / "start.sh").stat().st_mode & stat.S_IXUSR
-    assert host.plugin("base-echo")["status"] == "running"
 
 
 @pytest.mark.parametrize("payload", [{"a": [1, None]}, {}, {"text": "J\u00fcrg \U0001f600"}])

@@ -1,0 +1,2 @@
+#!/bin/sh
+exec python3 -uB "$BKG_QUIRK.py"
