@@ -6,11 +6,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
-use bkg_protocol::PluginName;
 use bkg_protocol::message::{
-    self, AuthChanged, Event, LogLevel, Model, PluginMessage, Publish, Register, Telemetry, Topic, Update,
+    self, AuthChanged, Caller, Event, LogLevel, Model, PluginMessage, Publish, Register, Telemetry, Topic,
+    Update,
 };
+use bkg_protocol::{ErrorCode, PluginName, RawJson, WireError};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +23,9 @@ use crate::json::IntoJson;
 use crate::log::Logs;
 use crate::session::Session;
 use crate::telemetry::OwnProcess;
+
+/// How long the host may take to judge a credential: longer than it gives the auth provider.
+const AUTHORIZED_WITHIN: Duration = Duration::from_secs(10);
 
 /// The handle to the host.
 ///
@@ -73,6 +78,44 @@ pub enum Health {
     Degraded,
     /// It cannot serve: no request is sent to it.
     Down,
+}
+
+/// What a credential may do, as the host judged it at that moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Authorization {
+    /// It opens what was asked about.
+    Allowed(Caller),
+    /// It does not.
+    Refused {
+        /// One of the words of `docs/protocol.md`, such as `unknown credential` or `scope`.
+        reason: String,
+    },
+}
+
+impl Authorization {
+    /// Whether the credential opens what was asked about.
+    pub fn is_allowed(&self) -> bool {
+        matches!(self, Self::Allowed(_))
+    }
+
+    fn read(answer: &RawJson) -> Result<Self, CallError> {
+        #[derive(serde::Deserialize)]
+        struct Verdict {
+            allowed: bool,
+            #[serde(default)]
+            reason: String,
+        }
+        let unreadable = |error: serde_json::Error| {
+            let message = format!("the answer of `host.authorize` cannot be read: {error}");
+            CallError::Failed(WireError::new(ErrorCode::Internal, message))
+        };
+        let Verdict { allowed, reason } = answer.read().map_err(unreadable)?;
+        if allowed {
+            Ok(Self::Allowed(answer.read().map_err(unreadable)?))
+        } else {
+            Ok(Self::Refused { reason })
+        }
+    }
 }
 
 impl Health {
@@ -174,6 +217,31 @@ impl Host {
     /// ```
     pub fn call(&self, capability: &str, payload: impl IntoJson) -> Call {
         Call::new(self.session(), capability, payload.into_json())
+    }
+
+    /// Asks what a credential may do that somebody showed to a listener of the plugin's own: who reaches a
+    /// port on loopback is not somebody with a right. The plugin's entry lists `host.authorize` in `calls`.
+    ///
+    /// Ask for each request, and keep no answer: what was revoked is refused from that moment on.
+    ///
+    /// ```
+    /// # use bkg_sdk::{Authorization, CallError, Host};
+    /// async fn may_read(host: &Host, token: &str) -> Result<bool, CallError> {
+    ///     match host.authorize(token, "repo.file.read").await? {
+    ///         Authorization::Allowed(caller) => Ok(!caller.user.is_empty()),
+    ///         Authorization::Refused { .. } => Ok(false),
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// It cannot be found out now: answer 503, never 401. With the codes `rate_limited` and
+    /// `quota_exceeded` the credential has been used as much as it may be, or too many that open nothing
+    /// were asked about; `retry_after_ms` says how long to wait.
+    pub async fn authorize(&self, token: &str, scope: &str) -> Result<Authorization, CallError> {
+        let question = serde_json::json!({ "token": token, "scope": scope });
+        let answer = self.call("host.authorize", question).timeout(AUTHORIZED_WITHIN).answer().await?;
+        Authorization::read(&answer)
     }
 
     /// Sends an event to whoever subscribed to the topic. At most once: without a session, or with a

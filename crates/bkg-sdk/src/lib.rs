@@ -53,7 +53,7 @@ pub use config::Settings;
 pub use environment::{Environment, EnvironmentError};
 pub use error::{DefinitionError, Result, RunError};
 pub use events::Subscription;
-pub use host::{Health, Host};
+pub use host::{Authorization, Health, Host};
 pub use json::{IntoJson, Json};
 pub use log::LogLayer;
 pub use plugin::Plugin;

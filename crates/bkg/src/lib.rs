@@ -13,6 +13,7 @@ pub mod auth;
 pub mod bus;
 pub mod cli;
 pub mod config;
+pub mod dev;
 pub mod dispatcher;
 pub mod entries;
 pub mod error;

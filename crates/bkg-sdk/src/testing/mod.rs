@@ -15,9 +15,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bkg_protocol::message::{
-    AuthChanged, CancelReason, Event, Health, Log, Publish, Register, Request, Secret, Telemetry,
+    AuthChanged, Caller, CancelReason, Event, Health, Log, Publish, Register, Request, Secret, Telemetry,
 };
-use bkg_protocol::{CapabilityName, ErrorCode, Limits, PluginName, RawJson, RequestId, WireError};
+use bkg_protocol::{
+    CapabilityName, ErrorCode, Limits, PluginName, RawJson, RequestId, Scope, Scopes, WireError,
+};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -78,6 +80,7 @@ pub struct TestHostBuilder {
     rejection: Option<(ErrorCode, String)>,
     update_refusal: Option<WireError>,
     peers: HashMap<CapabilityName, Peer>,
+    credentials: Vec<(String, Caller)>,
     environment: Environment,
 }
 
@@ -118,6 +121,14 @@ impl TestHostBuilder {
     /// Refuses every `update`.
     pub fn refusing_updates(mut self, error: WireError) -> Self {
         self.update_refusal = Some(error);
+        self
+    }
+
+    /// Has `host.authorize` know a credential of a user who has these scopes; every other credential opens
+    /// nothing.
+    pub fn credential(mut self, token: &str, user: &str, scopes: &[&str]) -> Self {
+        let scopes = scopes.iter().map(ToString::to_string).collect();
+        self.credentials.push((token.to_owned(), Caller { user: user.to_owned(), key_id: None, scopes }));
         self
     }
 
@@ -184,7 +195,12 @@ impl TestHostBuilder {
     }
 
     /// Launches the plugin and waits for nothing.
-    pub fn launch(self, plugin: Plugin) -> TestHost {
+    pub fn launch(mut self, plugin: Plugin) -> TestHost {
+        let credentials = std::mem::take(&mut self.credentials);
+        let authorize: CapabilityName = "host.authorize".parse().expect("the host's own names are valid");
+        self.peers.entry(authorize).or_insert_with(|| {
+            Box::new(move |request| Some((vec![], authorized(&credentials, &request.payload))))
+        });
         let (dialler, incoming) = pipe();
         let link = Arc::new(Link::new(self.settings, self.limits, self.peers));
         link.decide(self.rejection, self.update_refusal);
@@ -196,6 +212,27 @@ impl TestHostBuilder {
         }));
         TestHost { link, plugin, stop, _host: host }
     }
+}
+
+/// What the daemon would answer to `host.authorize` if these were all the credentials that there are.
+fn authorized(credentials: &[(String, Caller)], payload: &RawJson) -> Result<RawJson, WireError> {
+    #[derive(serde::Deserialize)]
+    struct Question {
+        token: String,
+        scope: Scope,
+    }
+    let Question { token, scope } =
+        payload.read().map_err(|error| WireError::new(ErrorCode::InvalidRequest, error.to_string()))?;
+    let refused = |reason| Ok(RawJson::of(&serde_json::json!({ "allowed": false, "reason": reason })));
+    let Some((_, caller)) = credentials.iter().find(|(known, _)| *known == token) else {
+        return refused("unknown credential");
+    };
+    if !Scopes::lenient(caller.scopes.iter().map(String::as_str)).grant(scope.as_str()) {
+        return refused("scope");
+    }
+    let mut answer = serde_json::json!(caller);
+    answer["allowed"] = true.into();
+    Ok(RawJson::of(&answer))
 }
 
 impl fmt::Debug for TestHostBuilder {
@@ -240,6 +277,7 @@ impl TestHost {
             rejection: None,
             update_refusal: None,
             peers: HashMap::new(),
+            credentials: Vec::new(),
             environment: Environment::new("memory", name, Secret::new(TOKEN)),
         }
     }

@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bkg_sdk::testing::TestHost;
-use bkg_sdk::{CallError, ErrorCode, Host, Model, Plugin, RawJson, Request, Result, Update, WireError};
+use bkg_sdk::{
+    Authorization, CallError, ErrorCode, Host, Model, Plugin, RawJson, Request, Result, Update, WireError,
+};
 use serde_json::{Value, json};
 
 async fn relay(request: Request) -> Result<RawJson> {
@@ -23,6 +25,44 @@ async fn a_call_on_behalf_of_a_caller_names_the_request_behind_it() {
     assert_eq!(request.outcome().await.unwrap().as_str(), "[1]");
     assert_eq!(host.seen().asked[0].parent_request_id, Some(id));
     assert_eq!(host.seen().asked[0].timeout_ms, Some(60_000));
+}
+
+/// Asks the host, as an HTTP listener of the plugin's own would.
+async fn judge(request: Request) -> Result<Value> {
+    let (token, scope): (String, String) = request.read()?;
+    Ok(match request.host().authorize(&token, &scope).await? {
+        Authorization::Allowed(caller) => json!([caller.user, caller.scopes]),
+        Authorization::Refused { reason } => json!(reason),
+    })
+}
+
+#[tokio::test]
+async fn a_credential_is_judged_by_the_host() {
+    let host = TestHost::builder()
+        .credential("key", "ada", &["repo.*"])
+        .start(Plugin::new().answer("test.judge", judge))
+        .await;
+    let verdict = async |token, scope| {
+        let verdict = host.request("test.judge", json!([token, scope])).await;
+        verdict.map(|verdict| verdict.read::<Value>().unwrap())
+    };
+    assert_eq!(verdict("key", "repo.command").await, Ok(json!(["ada", ["repo.*"]])));
+    assert_eq!(verdict("key", "llm.chat").await, Ok(json!("scope")));
+    assert_eq!(verdict("other", "repo.command").await, Ok(json!("unknown credential")));
+    assert_eq!(verdict("key", "NOT").await.unwrap_err().code, "invalid_request");
+    assert!(host.seen().asked.iter().all(|asked| asked.parent_request_id.is_none()));
+}
+
+#[tokio::test]
+async fn what_the_host_cannot_find_out_is_no_refusal() {
+    let host = TestHost::builder()
+        .answering("host.authorize", |_| {
+            Err::<Value, _>(WireError::new(ErrorCode::PluginUnavailable, "the provider is away"))
+        })
+        .start(Plugin::new().answer("test.judge", judge))
+        .await;
+    let error = host.request("test.judge", json!(["key", "repo.command"])).await.unwrap_err();
+    assert_eq!(error.code, "plugin_unavailable");
 }
 
 #[tokio::test]

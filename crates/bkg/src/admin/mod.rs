@@ -14,6 +14,7 @@ mod telemetry;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bkg_protocol::ErrorCode;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -36,7 +37,7 @@ pub struct Admin {
     /// Every key of it, with where its value came from.
     pub config_values: Vec<EffectiveValue>,
     /// What was found in the plugin folders, the unusable ones too.
-    pub catalogue: Arc<Catalogue>,
+    pub catalogue: Arc<ArcSwap<Catalogue>>,
     /// What is alive.
     pub registry: Arc<Registry>,
     /// Who starts and stops.

@@ -55,7 +55,7 @@ pub(super) async fn list(admin: Arc<Admin>, call: Call, _: Body) -> Result<Respo
     let mut plugins: Vec<PluginObject> =
         seen.map(|record| PluginObject::of(record, &admin.telemetry)).collect();
     if reach.plugins.is_none() {
-        plugins.extend(PluginObject::unusable(&admin.catalogue));
+        plugins.extend(PluginObject::unusable(&admin.catalogue.load()));
     }
     Ok(axum::Json(plugins).into_response())
 }
@@ -85,9 +85,9 @@ pub(super) async fn show(admin: Arc<Admin>, call: Call, _: Body) -> Result<Respo
         Ok(record) => PluginObject::of(&record, &admin.telemetry),
         Err(unknown) if call.caller.rights().reach.plugins.is_some() => return Err(unknown),
         // A folder that cannot be used is listed, so it can be looked at.
-        Err(unknown) => {
-            PluginObject::unusable(&admin.catalogue).find(|plugin| plugin.name == name).ok_or(unknown)?
-        }
+        Err(unknown) => PluginObject::unusable(&admin.catalogue.load())
+            .find(|plugin| plugin.name == name)
+            .ok_or(unknown)?,
     };
     Ok(axum::Json(plugin).into_response())
 }

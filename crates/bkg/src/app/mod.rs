@@ -8,8 +8,10 @@ mod logging;
 mod ports;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bkg_protocol::message::Secret;
 use futures_util::future::OptionFuture;
 use jiff::Timestamp;
@@ -23,8 +25,9 @@ use crate::accounts::{self, Accounts};
 use crate::admin::{self, Admin};
 use crate::api::{self, Api};
 use crate::auth::{Attendance, Authenticator, Changes, FirstPassword, Provider};
-use crate::bus::Bus;
-use crate::config::{Catalogue, HostConfig, Loaded, Outcome, discover};
+use crate::bus::{Bus, Misses};
+use crate::config::{Catalogue, HostConfig, Loaded, NotAPlugin, Outcome, check_named, discover};
+use crate::dev::Workshop;
 use crate::dispatcher::Dispatcher;
 use crate::entries::{self, Entries};
 use crate::gateway::plugin_routes::{self, PluginRoutes};
@@ -77,6 +80,9 @@ pub enum AppError {
         /// What it is wanted for.
         what: String,
     },
+    /// A folder that was named is no plugin's.
+    #[error(transparent)]
+    Plugin(#[from] NotAPlugin),
     /// The certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -94,7 +100,7 @@ impl AppError {
         match self {
             Self::Store(StoreError::Locked { .. }) => 3,
             Self::PortTaken { .. } => 4,
-            Self::Tls(_) => 5,
+            Self::Tls(_) | Self::Plugin(_) => 5,
             Self::Store(error) if error.is_about_damage() => 6,
             _ => 1,
         }
@@ -187,6 +193,8 @@ pub struct Host {
     bus: JoinHandle<()>,
     attendance: JoinHandle<()>,
     measuring: JoinHandle<()>,
+    /// Only where plugins are developed.
+    watching: Option<JoinHandle<()>>,
     ports_file: JoinHandle<()>,
     stop_server: CancellationToken,
     stop_bus: CancellationToken,
@@ -201,6 +209,7 @@ impl Host {
     pub async fn start(loaded: Loaded) -> Result<Self, AppError> {
         let Loaded { config, values } = loaded;
         let config = Arc::new(config);
+        check_named(&config.plugin_folders)?;
         let started_at = Timestamp::now();
         let data = Arc::new(DataDir::open(&config.data_dir)?);
         let store = open_store(&data).await?;
@@ -209,12 +218,13 @@ impl Host {
         let ports = (port_of(&api.listeners[0].socket)?, port_of(&shared_bus)?);
         let lost_runs = reap_leftovers(data.ledger()).await?;
 
-        let mut catalogue = discover(config.plugin_directories());
+        let named = config.plugin_folders.iter().map(PathBuf::as_path);
+        let mut catalogue = discover(named, config.plugin_directories());
         let known_entries = entries::restore(&mut catalogue, &store).await?;
-        let catalogue = Arc::new(catalogue);
         report(&catalogue);
         let known = catalogue.ready().map(|(found, entry)| (Arc::new(entry.clone()), found.root.clone()));
         let registry = Arc::new(Registry::new(known, config.dispatch_order.clone()));
+        let catalogue = Arc::new(ArcSwap::from_pointee(catalogue));
         let logs = Logs::open(
             &data.plugins(),
             LogSettings {
@@ -248,6 +258,7 @@ impl Host {
             dispatcher: Arc::clone(&dispatcher),
             authenticator: Arc::clone(&authenticator),
             metering: Arc::clone(&metering),
+            misses: Misses::default(),
             logs: logs.clone(),
         });
         let bus = tokio::spawn(bus.serve(shared_bus, private, stop_bus.clone()));
@@ -286,6 +297,15 @@ impl Host {
         let attendance = tokio::spawn(attendance.run(stop_bus.clone()));
 
         let stop_server = CancellationToken::new();
+        let workshop = config.dev.then(|| Workshop {
+            config: Arc::clone(&config),
+            registry: Arc::clone(&registry),
+            entries: Arc::clone(&entries),
+            supervisor: Arc::clone(&supervisor),
+            logs: logs.clone(),
+            catalogue: Arc::clone(&catalogue),
+        });
+        let watching = workshop.map(|workshop| tokio::spawn(workshop.run(stop_server.clone())));
         let guard = Guard::new(Arc::clone(&authenticator), &config.host_names());
         let gateway = Gateway::new(
             Arc::clone(&dispatcher),
@@ -378,6 +398,7 @@ impl Host {
             bus,
             attendance,
             measuring,
+            watching,
             ports_file,
             stop_server,
             stop_bus,
@@ -404,6 +425,9 @@ impl Host {
     pub async fn stop(self) {
         self.stop_server.cancel();
         let _ = self.server.await;
+        if let Some(watching) = self.watching {
+            let _ = watching.await;
+        }
         self.live.finish().await;
         self.changes.finish().await;
         self.supervisor.shut_down().await;

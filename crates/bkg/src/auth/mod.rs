@@ -151,6 +151,11 @@ impl Authenticator {
         Ok(caller)
     }
 
+    /// Whether a credential can be judged without asking anybody; whatever the judgement is.
+    pub fn is_known(&self, credential: &str) -> bool {
+        self.root_key.matches(credential) || self.verdicts.remembers(&Digest::of(credential))
+    }
+
     /// A one-time ticket that stands for a caller's credential, for thirty seconds.
     ///
     /// # Errors

@@ -134,6 +134,12 @@ impl Verdicts {
         Recollection::Ageing(caller)
     }
 
+    /// Whether a credential was said to be valid and is not forgotten; what that is worth now is another
+    /// question.
+    pub(super) fn remembers(&self, digest: &Digest) -> bool {
+        self.lock().remembered.contains_key(digest)
+    }
+
     /// Notes that nobody answered: what is remembered is served for a moment without asking again.
     pub(super) fn unanswered(&self, digest: &Digest, now: Instant) {
         if let Some(remembered) = self.lock().remembered.get_mut(digest) {

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use super::Bus;
+use super::authorize::{self, AUTHORIZE};
 use crate::auth::scope_of;
 use crate::config::PluginEntry;
 use crate::dispatcher::{Answer, CallError, Item, Question, Stream, Target};
@@ -47,6 +48,11 @@ impl PluginCall {
     async fn ask(&self) -> Result<RawJson, WireError> {
         let lineage = self.lineage()?;
         let request = &self.request;
+        // The host's own to answer; everything else is somebody's.
+        if request.capability.as_str() == AUTHORIZE {
+            let name = &self.entry.name;
+            return authorize::answer(&self.bus, name, &request.payload, lineage.deadline).await;
+        }
         // What a plugin does on its own account is nobody's use.
         let mut meter =
             lineage.caller.is_some().then(|| self.bus.metering.begin(&lineage, &request.capability, None));

@@ -4,6 +4,7 @@
 //! Only `connection` touches a plugin's socket. What plugins ask of each other goes through `calls`.
 
 mod admission;
+mod authorize;
 mod calls;
 mod connection;
 mod handshake;
@@ -28,6 +29,7 @@ use crate::dispatcher::Dispatcher;
 use crate::logs::{Logs, NewLine};
 use crate::registry::{Launch, LaunchEvent, PrivateListener, Registry};
 use crate::web::Metering;
+pub use authorize::Misses;
 use connection::Connection;
 use peer::Identity;
 
@@ -50,6 +52,8 @@ pub struct Bus {
     pub authenticator: Arc<Authenticator>,
     /// Where what plugins ask for on behalf of callers is written down.
     pub metering: Arc<Metering>,
+    /// Which plugins asked about credentials that open nothing.
+    pub misses: Misses,
     /// Where log lines go.
     pub logs: Logs,
 }

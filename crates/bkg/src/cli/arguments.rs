@@ -167,9 +167,15 @@ pub(super) struct ConfigurationLayers {
     /// The configuration file
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// A plugin's folder, which wins over a bundled plugin of the same name; may be given several times
+    #[arg(long = "plugin", value_name = "FOLDER")]
+    plugin_folders: Vec<PathBuf>,
     /// A directory of plugin folders, instead of the bundled one; may be given several times
     #[arg(long = "plugins-dir", value_name = "DIR")]
     plugins_dirs: Vec<PathBuf>,
+    /// Watch the folders of plugins, and start a plugin again after an edit
+    #[arg(long)]
+    dev: bool,
     /// The loopback port of the HTTP surface; 0 takes a free one
     #[arg(long, value_name = "PORT")]
     api_port: Option<u16>,
@@ -184,8 +190,8 @@ pub(super) struct ConfigurationLayers {
 
 impl ConfigurationLayers {
     pub(super) fn overrides(self, data_dir: Option<PathBuf>) -> Overrides {
-        let Self { config, plugins_dirs, api_port, listen, bus_port } = self;
-        Overrides { config, data_dir, plugins_dirs, api_port, listen, bus_port }
+        let Self { config, plugin_folders, plugins_dirs, dev, api_port, listen, bus_port } = self;
+        Overrides { config, data_dir, plugin_folders, plugins_dirs, dev, api_port, listen, bus_port }
     }
 }
 

@@ -1,4 +1,5 @@
-//! Which plugins there are: the folders below the plugin directories, in catalogue order.
+//! Which plugins there are: the folders that were named and those below the plugin directories, in
+//! catalogue order.
 //!
 //! Not whether they run, and not what an operator saved about them. The invariant: a folder that is
 //! wrong is listed with its error and changes nothing for the others, and nothing is ever written.
@@ -13,7 +14,7 @@ use serde_json::Value;
 
 use super::entry::{EntryError, PluginEntry, read_json};
 
-/// What was found, in catalogue order: directory by directory, in each what its `plugins.json` lists,
+/// What was found, in catalogue order: what was named, then directory by directory, in each what its `plugins.json` lists,
 /// then the other folders by name.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Catalogue {
@@ -37,6 +38,8 @@ pub struct Discovered {
 /// What led to a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
+    /// Somebody named it.
+    Named,
     /// An entry of this `plugins.json`.
     Listed(PathBuf),
     /// It stands in this directory.
@@ -77,9 +80,44 @@ impl Catalogue {
     }
 }
 
-/// Looks through the directories, in this order. Reads files: not for an async task.
-pub fn discover<'a>(directories: impl IntoIterator<Item = &'a Path>) -> Catalogue {
+/// Why a folder that somebody named one by one cannot be a plugin's.
+#[derive(Debug, thiserror::Error)]
+#[error("`{}` is no plugin's folder: {reason}; correct `--plugin`, `BKG_PLUGIN_FOLDERS` or `plugin_folders`", folder.display())]
+pub struct NotAPlugin {
+    /// The folder as it was named.
+    pub folder: PathBuf,
+    /// What is in its place.
+    pub reason: String,
+}
+
+/// Looks whether folders that somebody named one by one are there and have a `plugin.json`. What is
+/// wrong inside of one is no matter here: [`discover`] lists it. Reads files: not for an async task.
+///
+/// # Errors
+/// The first that is not there.
+pub fn check_named(folders: &[PathBuf]) -> Result<(), NotAPlugin> {
+    let there = |folder: &PathBuf| match std::fs::read_dir(folder) {
+        Err(error) => Err(error.to_string()),
+        Ok(_) if folder.join("plugin.json").symlink_metadata().is_err() => {
+            Err("it has no `plugin.json`".to_owned())
+        }
+        Ok(_) => Ok(()),
+    };
+    let wrong = folders.iter().find_map(|folder| Some((folder, there(folder).err()?)));
+    wrong.map_or(Ok(()), |(folder, reason)| Err(NotAPlugin { folder: folder.clone(), reason }))
+}
+
+/// Looks at the folders that were named one by one, then through the directories, in this order. Reads
+/// files: not for an async task.
+pub fn discover<'a>(
+    named: impl IntoIterator<Item = &'a Path>,
+    directories: impl IntoIterator<Item = &'a Path>,
+) -> Catalogue {
     let mut search = Search::default();
+    for folder in named {
+        let entry = PluginEntry::load(folder, None);
+        search.folder(folder.to_owned(), Source::Named, entry);
+    }
     for directory in directories {
         search.directory(directory);
     }
@@ -247,7 +285,7 @@ mod tests {
 
     /// One word per folder: its name in the directory and what became of it.
     fn summary(directories: &[&Path]) -> Vec<String> {
-        discover(directories.iter().copied())
+        discover([], directories.iter().copied())
             .plugins
             .iter()
             .map(|found| {
@@ -277,7 +315,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(summary(&[directory.path()]), ["only-listed=only-listed", "c=c", "a=a", "b=b"]);
-        let catalogue = discover([directory.path()]);
+        let catalogue = discover([], [directory.path()]);
         let (found, entry) = catalogue.get("c").unwrap();
         assert!(entry.autostart);
         assert_eq!(found.source, Source::Listed(directory.path().join("plugins.json")));
@@ -289,13 +327,46 @@ mod tests {
         let winner = plugin(first.path(), "one", &json!({"name": "same"}));
         plugin(first.path(), "two", &json!({"name": "same"}));
         plugin(second.path(), "three", &json!({"name": "same"}));
-        let catalogue = discover([first.path(), second.path()]);
+        let catalogue = discover([], [first.path(), second.path()]);
         assert_eq!(summary(&[first.path(), second.path()]), ["one=same", "two~same", "three~same"]);
         assert_eq!(
             catalogue.plugins[2].outcome,
             Outcome::Shadowed { name: "same".parse().unwrap(), by: winner.clone() }
         );
         assert_eq!(catalogue.get("same").unwrap().0.folder, winner);
+    }
+
+    #[test]
+    fn a_folder_that_was_named_comes_first_and_shadows_the_others() {
+        let (named, directory) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let own = plugin(named.path(), "own", &json!({"name": "same"}));
+        plugin(directory.path(), "bundled", &json!({"name": "same"}));
+        let catalogue = discover([own.as_path()], [directory.path()]);
+        let (found, _) = catalogue.get("same").unwrap();
+        assert_eq!((&found.folder, &found.source), (&own, &Source::Named));
+        assert_eq!(
+            catalogue.plugins[1].outcome,
+            Outcome::Shadowed { name: "same".parse().unwrap(), by: own.clone() }
+        );
+        // Named twice, or named and found again: it is one plugin.
+        let catalogue = discover([own.as_path(), own.as_path()], [named.path()]);
+        assert_eq!(catalogue.plugins.len(), 1);
+    }
+
+    #[test]
+    fn a_named_folder_that_is_none_is_named_with_the_way_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let good = plugin(directory.path(), "good", &json!({"name": "BROKEN INSIDE"}));
+        check_named(std::slice::from_ref(&good)).unwrap();
+        let error = check_named(&[good, directory.path().join("none")]).unwrap_err().to_string();
+        let folder = directory.path().join("none").display().to_string();
+        assert!(error.starts_with(&format!("`{folder}` is no plugin's folder: No such file")), "{error}");
+        assert!(
+            error.ends_with("; correct `--plugin`, `BKG_PLUGIN_FOLDERS` or `plugin_folders`"),
+            "{error}"
+        );
+        let error = check_named(&[directory.path().to_owned()]).unwrap_err();
+        assert_eq!(error.reason, "it has no `plugin.json`");
     }
 
     #[test]
@@ -312,7 +383,7 @@ mod tests {
             plugin(directory.path(), name, &json!({"name": name, "routePrefix": prefix}));
         }
         assert_eq!(summary(&[directory.path()]), ["a=a", "b!", "c!", "d=d", "e=e", "f!"]);
-        let Outcome::Broken { error } = &discover([directory.path()]).plugins[2].outcome else {
+        let Outcome::Broken { error } = &discover([], [directory.path()]).plugins[2].outcome else {
             panic!("the prefix is taken")
         };
         let reason = "`routePrefix`: `/api/goose/more` overlaps with `/api/goose` of the plugin `a`: change one of them";
@@ -327,7 +398,7 @@ mod tests {
         symlink(&real, directory.path().join("b-link")).unwrap();
         symlink("nowhere", directory.path().join("c-link")).unwrap();
         assert_eq!(summary(&[directory.path(), elsewhere.path()]), ["a-link=linked"]);
-        let catalogue = discover([directory.path()]);
+        let catalogue = discover([], [directory.path()]);
         assert_eq!(catalogue.plugins[0].root, real.canonicalize().unwrap());
         assert_eq!(catalogue.plugins[0].folder, directory.path().join("a-link"));
     }
@@ -357,7 +428,7 @@ mod tests {
                 "good=good"
             ]
         );
-        let messages: Vec<String> = discover([directory.path()])
+        let messages: Vec<String> = discover([], [directory.path()])
             .plugins
             .iter()
             .filter_map(|found| match &found.outcome {

@@ -28,6 +28,8 @@ use super::listen::TlsKeys;
 pub struct HostConfig {
     /// Where the host and its plugins keep their state.
     pub data_dir: PathBuf,
+    /// Single plugin folders, before all directories.
+    pub plugin_folders: Vec<PathBuf>,
     /// Directories of plugin folders: the bundled one unless others were named.
     pub plugins_dirs: Vec<PathBuf>,
     /// Directories of plugin folders that are searched after `plugins_dirs`.
@@ -36,6 +38,8 @@ pub struct HostConfig {
     pub cache_dir: PathBuf,
     /// Where model files are mounted.
     pub models_dir: PathBuf,
+    /// Whether plugins are watched, and started again after an edit.
+    pub dev: bool,
     /// The port of the HTTP listener; 0 takes a free one.
     pub api_port: u16,
     /// Names besides those of this machine under which browsers may come, in lower case.
@@ -202,8 +206,12 @@ pub struct Overrides {
     pub config: Option<PathBuf>,
     /// `--data-dir`.
     pub data_dir: Option<PathBuf>,
+    /// `--plugin`, as often as it was given.
+    pub plugin_folders: Vec<PathBuf>,
     /// `--plugins-dir`, as often as it was given.
     pub plugins_dirs: Vec<PathBuf>,
+    /// `--dev`.
+    pub dev: bool,
     /// `--api-port`.
     pub api_port: Option<u16>,
     /// `--listen`, as often as it was given.
@@ -421,10 +429,12 @@ impl HostConfig {
     pub(super) fn unresolved_defaults() -> Self {
         Self {
             data_dir: PathBuf::from("./data"),
+            plugin_folders: Vec::new(),
             plugins_dirs: Vec::new(),
             extra_plugins_dirs: Vec::new(),
             cache_dir: PathBuf::new(),
             models_dir: PathBuf::from("/srv/models"),
+            dev: false,
             api_port: 43119,
             allowed_hosts: Vec::new(),
             listen: Vec::new(),
@@ -464,7 +474,8 @@ impl HostConfig {
                 *path = absolute(path);
             }
         }
-        for path in self.plugins_dirs.iter_mut().chain(&mut self.extra_plugins_dirs) {
+        let directories = self.plugins_dirs.iter_mut().chain(&mut self.extra_plugins_dirs);
+        for path in directories.chain(&mut self.plugin_folders) {
             *path = absolute(path);
         }
     }
@@ -532,14 +543,15 @@ fn flag_layer(overrides: &Overrides) -> Result<Layer, ConfigError> {
             Some(text) => Ok(toml::Value::from(text)),
             None => Err(not_text(key, origin.clone())),
         };
+        let texts = |paths: &[PathBuf]| {
+            let paths = paths.iter().map(|path| text(path)).collect::<Result<Vec<_>, _>>()?;
+            Ok((!paths.is_empty()).then_some(toml::Value::Array(paths)))
+        };
         let value = match key.name {
             "data_dir" => overrides.data_dir.as_deref().map(text).transpose()?,
-            "plugins_dirs" if overrides.plugins_dirs.is_empty() => None,
-            "plugins_dirs" => {
-                let paths =
-                    overrides.plugins_dirs.iter().map(|path| text(path)).collect::<Result<_, _>>()?;
-                Some(toml::Value::Array(paths))
-            }
+            "plugin_folders" => texts(&overrides.plugin_folders)?,
+            "plugins_dirs" => texts(&overrides.plugins_dirs)?,
+            "dev" => overrides.dev.then_some(toml::Value::Boolean(true)),
             "api.listen" if overrides.listen.is_empty() => None,
             "api.listen" => {
                 let addresses = overrides.listen.iter().map(|address| address.to_string().into());
@@ -756,6 +768,26 @@ mod tests {
         let config = case.flags(|flags| flags.plugins_dirs = vec!["a".into(), "/b".into()]).config();
         let found: Vec<_> = config.plugin_directories().collect();
         assert_eq!(found, ["/here/a", "/b", "/more", "/here/extra"].map(Path::new));
+    }
+
+    #[test]
+    fn a_plugin_folder_is_named_by_flag_variable_or_file_from_the_working_directory() {
+        let case = Case::new().file("plugin_folders = ['file']");
+        assert_eq!(case.config().plugin_folders, [Path::new("/here/file")]);
+        let case = case.environment("BKG_PLUGIN_FOLDERS", "one:/two");
+        assert_eq!(case.config().plugin_folders, ["/here/one", "/two"].map(Path::new));
+        let case = case.flags(|flags| flags.plugin_folders = vec!["./flag".into()]);
+        assert_eq!(case.config().plugin_folders, [Path::new("/here/flag")]);
+        assert_eq!(case.value("plugin_folders").1, "flag --plugin");
+    }
+
+    #[test]
+    fn nothing_is_watched_unless_somebody_says_so() {
+        assert!(!Case::new().config().dev);
+        assert!(Case::new().flags(|flags| flags.dev = true).config().dev);
+        assert!(Case::new().file("dev = true").config().dev);
+        let error = Case::new().file("dev = 1").error();
+        assert_eq!(error, "`dev` (file FILE:1): use `true` or `false`, not `1`");
     }
 
     #[test]

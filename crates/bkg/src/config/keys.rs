@@ -35,6 +35,8 @@ enum Field {
     /// A path that may be left empty, which then means what the key's reason says.
     PathOrEmpty(fn(&mut HostConfig) -> &mut PathBuf),
     Paths(fn(&mut HostConfig) -> &mut Vec<PathBuf>),
+    /// On or off.
+    Switch(fn(&mut HostConfig) -> &mut bool),
     /// Names of hosts, without ports.
     Hosts(fn(&mut HostConfig) -> &mut Vec<String>),
     /// Addresses with ports.
@@ -58,7 +60,7 @@ enum Field {
 
 use Field::{
     Addresses, Count, Format, Hosts, Level, Milliseconds, Networks, Order, Owners, Path, PathOrEmpty,
-    Paths, Plugin, Port, Size, Times,
+    Paths, Plugin, Port, Size, Switch, Times,
 };
 
 /// In seconds.
@@ -70,6 +72,8 @@ const MOST_TIMES: u64 = 36_500;
 pub(super) static KEYS: &[Key] = &[
     key("data_dir", "Where the host and its plugins keep their state; relative paths start from the working directory.", Path(|c| &mut c.data_dir))
         .environment("BKG_DATA_DIR").flag("--data-dir"),
+    key("plugin_folders", "Single plugin folders; each wins over a plugin of the same name in a directory.", Paths(|c| &mut c.plugin_folders))
+        .environment("BKG_PLUGIN_FOLDERS").flag("--plugin"),
     key("plugins_dirs", "Directories of plugin folders; an empty list means the bundled one.", Paths(|c| &mut c.plugins_dirs))
         .flag("--plugins-dir"),
     key("extra_plugins_dirs", "Directories of plugin folders that are searched after `plugins_dirs`.", Paths(|c| &mut c.extra_plugins_dirs))
@@ -78,6 +82,8 @@ pub(super) static KEYS: &[Key] = &[
         .environment("BKG_CACHE_DIR"),
     key("models_dir", "Where model files are mounted; plugins find it in their environment.", Path(|c| &mut c.models_dir))
         .environment("BKG_MODELS_DIR"),
+    key("dev", "Whether plugins are watched, and started again after an edit; for the machine of whoever writes them.", Switch(|c| &mut c.dev))
+        .flag("--dev"),
 
     key("api.port", "The loopback port of the HTTP surface; 0 takes a free one.", Port(|c| &mut c.api_port))
         .environment("BKG_API_PORT").flag("--api-port"),
@@ -180,6 +186,10 @@ impl Key {
                 }
                 _ => return refuse("a list of paths such as `[\"/srv/plugins\"]`"),
             },
+            Switch(field) => match value.as_bool() {
+                Some(value) => *field(config) = value,
+                None => return refuse("`true` or `false`"),
+            },
             Hosts(field) => match texts(value) {
                 Some(hosts) if hosts.iter().all(|host| is_host(host)) => {
                     *field(config) = hosts.into_iter().map(str::to_ascii_lowercase).collect();
@@ -270,6 +280,7 @@ impl Key {
         match self.field {
             Path(field) | PathOrEmpty(field) => path(field(config)),
             Paths(field) => Value::Array(field(config).iter().map(path).collect()),
+            Switch(field) => Value::from(*field(config)),
             Hosts(field) => Value::Array(field(config).iter().map(|host| host.as_str().into()).collect()),
             Addresses(field) => Value::Array(field(config).iter().map(shown).collect()),
             Networks(field) => Value::Array(field(config).iter().map(shown).collect()),
@@ -316,8 +327,8 @@ impl Key {
                 Ok(port) => Ok(Value::from(i64::from(port))),
                 Err(_) => Err(number_wanted(0, u16::MAX.into(), text)),
             },
-            Hosts(_) | Addresses(_) | Networks(_) | Size(..) | Count(_) | Milliseconds(..) | Times(..)
-            | Owners(_) | Order(_) => {
+            Switch(_) | Hosts(_) | Addresses(_) | Networks(_) | Size(..) | Count(_) | Milliseconds(..)
+            | Times(..) | Owners(_) | Order(_) => {
                 unreachable!("`{}` has no environment variable", self.name)
             }
         }

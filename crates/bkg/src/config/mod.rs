@@ -14,7 +14,9 @@ mod listen;
 pub mod patch;
 pub mod secrets;
 
-pub use discovery::{Catalogue, Discovered, Outcome, Source, bundled_plugins_dir, discover};
+pub use discovery::{
+    Catalogue, Discovered, NotAPlugin, Outcome, Source, bundled_plugins_dir, check_named, discover,
+};
 pub use entry::{
     Activation, EntryError, EntrySettings, GrantedCapability, Healthcheck, Identity, PluginEntry, Prepare,
     RestartPolicy,

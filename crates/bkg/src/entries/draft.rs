@@ -101,7 +101,7 @@ impl Editing<'_> {
             Edit::Whole(body) => self.without_masks(body, &mut kept)?,
             Edit::Reset(paths) => self.reset(&before, &paths)?,
             Edit::Return(number) => {
-                let whole = self.entries.whole_opened(self.known, number).await?;
+                let whole = self.entries.whole_opened(&self.known, number).await?;
                 sealed.extend(whole.sealed);
                 whole.members
             }
@@ -134,7 +134,7 @@ impl Editing<'_> {
             .unwrap_or(Right::Manage);
         let sealed = self.entries.secret_places(current);
         let changes = self.entries.shown_changes(
-            self.known,
+            &self.known,
             &Whole { members: before, sealed },
             &Whole { members: after, sealed: secret },
         );

@@ -5,13 +5,14 @@
 //! only after it was imported, checked like any other edit; and it is never lost.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tracing::{info, warn};
 
-use super::{Apply, Draft, Edit, Editing, Entries, EntriesError, Outcome, Right};
+use super::{Apply, Draft, Edit, Editing, Entries, EntriesError, Outcome, Plugin, Right};
 use crate::config::check::Violation;
 use crate::config::patch::Change;
 use crate::store::{Action, MirrorState, StoreError};
@@ -80,12 +81,13 @@ pub struct Import<'a> {
 impl Entries {
     /// Writes the mirror anew. What goes wrong is logged: nobody's change depends on it.
     pub(super) async fn write_mirror(&self) {
-        let entries = self.plugins.values().map(|plugin| {
-            let entry = self.current(&plugin.known);
+        let shown = |plugin: &Arc<Plugin>| {
+            let entry = self.current(&plugin.known.load());
             let record = self.registry.plugin(entry.name.as_str());
             entry.shown(record.as_ref().and_then(|record| record.schema.as_deref()))
-        });
-        match self.mirror.write(entries.collect()).await {
+        };
+        let entries = self.plugins().values().map(shown).collect();
+        match self.mirror.write(entries).await {
             Ok(()) => {}
             Err(StoreError::MirrorEdited { .. }) => warn!(
                 path = %self.mirror.path().display(),
@@ -183,7 +185,8 @@ impl Entries {
                 continue;
             };
             let name = entry.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
-            match self.plugins.get_index_of(name.as_str()) {
+            let place = self.plugins().get_index_of(name.as_str());
+            match place {
                 None => drafted.push(Err(misfit(&name, "/name", format!("no plugin is called `{name}`")))),
                 Some(_) if !seen.insert(name.clone()) => {
                     drafted.push(Err(misfit(&name, "/name", "it is there twice".to_owned())));

@@ -8,26 +8,29 @@
 mod draft;
 mod live;
 mod mirror;
+mod reread;
 mod restore;
 mod sealing;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bkg_protocol::PluginName;
 use indexmap::IndexMap;
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 pub use draft::{Draft, Edit, Right};
 pub use live::{Applied, Apply, Outcome};
 pub use mirror::{HandEdit, Import, Imported, MirrorView, MirrorWord};
+pub use reread::Reread;
 pub use restore::{Known, restore};
 
 use crate::config::check::Violation;
@@ -135,7 +138,8 @@ pub struct Entries {
     vault: Vault,
     mirror: Mirror,
     masks: Masks,
-    plugins: IndexMap<PluginName, Plugin>,
+    /// In the order of the catalogue; who is found later stands behind.
+    plugins: RwLock<IndexMap<PluginName, Arc<Plugin>>>,
     /// Edits that are under way.
     tasks: TaskTracker,
     /// How long an answer waits for a plugin that is started again.
@@ -145,9 +149,15 @@ pub struct Entries {
 /// A plugin whose files can be read.
 #[derive(Debug)]
 struct Plugin {
-    known: Known,
+    known: ArcSwap<Known>,
     /// Held by the one who edits.
-    editing: Mutex<()>,
+    editing: Arc<Mutex<()>>,
+}
+
+impl Plugin {
+    fn new(known: Known) -> Arc<Self> {
+        Arc::new(Self { known: ArcSwap::from_pointee(known), editing: Arc::default() })
+    }
 }
 
 /// An entry as operators see it.
@@ -225,10 +235,8 @@ impl Entries {
         supervisor: Arc<Supervisor>,
         patience: Duration,
     ) -> Self {
-        let plugins = known
-            .into_iter()
-            .map(|(name, known)| (name, Plugin { known, editing: Mutex::default() }))
-            .collect();
+        let plugins =
+            known.into_iter().map(|(name, known)| (name, Plugin::new(known))).collect::<IndexMap<_, _>>();
         Self {
             registry,
             supervisor,
@@ -236,7 +244,7 @@ impl Entries {
             vault: store.vault.clone(),
             mirror: store.mirror.clone(),
             masks: Masks::random(),
-            plugins,
+            plugins: RwLock::new(plugins),
             tasks: TaskTracker::new(),
             patience,
         }
@@ -269,7 +277,7 @@ impl Entries {
     /// The name is not known.
     pub fn read(&self, name: &str) -> Result<EntryView, EntriesError> {
         let (plugin, known) = self.known(name)?;
-        let entry = self.current(known);
+        let entry = self.current(&known);
         let secret = self.secret_places(&entry);
         let whole = entry.whole();
         let saved = patch::between(&known.files_entry.whole(), &whole);
@@ -283,7 +291,7 @@ impl Entries {
         };
         let schema = record.as_ref().and_then(|record| record.config_schema().cloned());
         let masked = |value: Value| {
-            secrets::masked(&value, "", &secret, &|value| Some(self.masks.id(plugin, value)))
+            secrets::masked(&value, "", &secret, &|value| Some(self.masks.id(&plugin, value)))
         };
         Ok(EntryView {
             plugin: plugin.to_string(),
@@ -302,9 +310,10 @@ impl Entries {
     /// # Errors
     /// The name is not known, or the entry is not at the revision that is expected.
     pub async fn edit(&self, name: &str, expected: Option<u64>) -> Result<Editing<'_>, EntriesError> {
-        let (plugin, known) = self.known(name)?;
-        let held = self.plugins[plugin].editing.lock().await;
-        let current = self.current(known);
+        let (plugin, held) = self.turn(name).await?;
+        let known = plugin.known.load_full();
+        let plugin = &known.files_entry.name;
+        let current = self.current(&known);
         match expected {
             Some(expected) if expected != current.revision => {
                 let saved = self.revisions.current(plugin).await?;
@@ -332,10 +341,10 @@ impl Entries {
         let (plugin, known) = self.known(name)?;
         let limit = limit.clamp(1, MOST_LISTED);
         // One more than wanted: each is shown against the one before it.
-        let revisions = self.revisions.list(plugin, before, limit + 1).await?;
+        let revisions = self.revisions.list(&plugin, before, limit + 1).await?;
         let mut views = Vec::new();
         for (index, revision) in revisions.iter().enumerate().take(limit as usize) {
-            views.push(self.view(known, revision, revisions.get(index + 1)));
+            views.push(self.view(&known, revision, revisions.get(index + 1)));
         }
         Ok(views)
     }
@@ -346,13 +355,13 @@ impl Entries {
     /// The name or the revision is not known, or the store's.
     pub async fn revision(&self, name: &str, number: u64) -> Result<WholeRevision, EntriesError> {
         let (plugin, known) = self.known(name)?;
-        let mut two = self.revisions.list(plugin, number.checked_add(1), 2).await?.into_iter();
+        let mut two = self.revisions.list(&plugin, number.checked_add(1), 2).await?.into_iter();
         let revision = two
             .next()
             .filter(|revision| revision.number == number)
             .ok_or_else(|| EntriesError::NoRevision { plugin: plugin.clone(), revision: number })?;
-        let about = self.view(known, &revision, two.next().as_ref());
-        let (overlay, sealed) = sealing::open_what_opens(&self.vault, plugin, revision.overlay);
+        let about = self.view(&known, &revision, two.next().as_ref());
+        let (overlay, sealed) = sealing::open_what_opens(&self.vault, &plugin, revision.overlay);
         let saved = secrets::masked(&Value::Object(overlay), "", &sealed, &|_| None);
         Ok(WholeRevision { about, saved })
     }
@@ -363,15 +372,30 @@ impl Entries {
     /// The name or a revision is not known, or the store's.
     pub async fn compare(&self, name: &str, from: u64, to: u64) -> Result<Vec<Change>, EntriesError> {
         let (_, known) = self.known(name)?;
-        let from = self.whole_at(known, from).await?;
-        let to = self.whole_at(known, to).await?;
-        Ok(self.shown_changes(known, &from, &to))
+        let from = self.whole_at(&known, from).await?;
+        let to = self.whole_at(&known, to).await?;
+        Ok(self.shown_changes(&known, &from, &to))
     }
 
-    fn known(&self, name: &str) -> Result<(&PluginName, &Known), EntriesError> {
-        let found = name.parse::<PluginName>().ok().and_then(|name| self.plugins.get_key_value(&name));
-        let (name, plugin) = found.ok_or_else(|| EntriesError::Unknown(name.to_owned()))?;
-        Ok((name, &plugin.known))
+    fn known(&self, name: &str) -> Result<(PluginName, Arc<Known>), EntriesError> {
+        let known = self.plugin(name)?.known.load_full();
+        Ok((known.files_entry.name.clone(), known))
+    }
+
+    fn plugin(&self, name: &str) -> Result<Arc<Plugin>, EntriesError> {
+        let found = self.plugins().get(name).cloned();
+        found.ok_or_else(|| EntriesError::Unknown(name.to_owned()))
+    }
+
+    fn plugins(&self) -> RwLockReadGuard<'_, IndexMap<PluginName, Arc<Plugin>>> {
+        self.plugins.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A plugin, when nobody edits it any more; and nobody does until the guard is dropped.
+    async fn turn(&self, name: &str) -> Result<(Arc<Plugin>, OwnedMutexGuard<()>), EntriesError> {
+        let plugin = self.plugin(name)?;
+        let held = Arc::clone(&plugin.editing).lock_owned().await;
+        Ok((plugin, held))
     }
 
     /// The entry with which the plugin would start now.
@@ -498,9 +522,9 @@ fn pointed(members: &Map<String, Value>, path: &str) -> Option<Value> {
 #[derive(Debug)]
 pub struct Editing<'a> {
     entries: &'a Entries,
-    known: &'a Known,
+    known: Arc<Known>,
     current: Arc<PluginEntry>,
-    _held: MutexGuard<'a, ()>,
+    _held: OwnedMutexGuard<()>,
 }
 
 impl Editing<'_> {

@@ -64,13 +64,7 @@ pub async fn restore(
                 (effective, taken)
             }
             Err((revision, reason)) => {
-                let reason = format!(
-                    "revision {} of its saved entry does not fit: {reason}; \
-                     `bkg config revisions {name}` lists those to return to, `bkg config return {name} 0` \
-                     goes back to the files",
-                    revision.number,
-                    name = entry.name,
-                );
+                let reason = misfit_of(revision, &reason);
                 warn!(plugin = %entry.name, reason, "a saved entry does not fit");
                 let error = EntryError::Unreadable { file: found.folder.clone(), reason };
                 (Arc::new(fallback(&files_entry, revision)), Some(error))
@@ -89,9 +83,19 @@ pub async fn restore(
     Ok(known)
 }
 
+/// Why what was saved cannot hold, and what to do about it.
+pub(super) fn misfit_of(revision: &Revision, reason: &str) -> String {
+    format!(
+        "revision {} of its saved entry does not fit: {reason}; `bkg config revisions {name}` lists those to \
+         return to, `bkg config return {name} 0` goes back to the files",
+        revision.number,
+        name = revision.plugin,
+    )
+}
+
 /// What is left of a revision that does not fit: what it says besides secrets, if that fits alone, so
 /// that giving the secrets again is all that it takes. Else the files.
-fn fallback(files: &PluginEntry, revision: &Revision) -> PluginEntry {
+pub(super) fn fallback(files: &PluginEntry, revision: &Revision) -> PluginEntry {
     let layers =
         files.layers.with_saved(revision.number, sealing::without_sealed(revision.overlay.clone()));
     match PluginEntry::of(layers, revision.number) {
@@ -101,7 +105,11 @@ fn fallback(files: &PluginEntry, revision: &Revision) -> PluginEntry {
 }
 
 /// The entry that a revision makes of the files.
-fn with_saved(files: &PluginEntry, revision: &Revision, vault: &Vault) -> Result<PluginEntry, String> {
+pub(super) fn with_saved(
+    files: &PluginEntry,
+    revision: &Revision,
+    vault: &Vault,
+) -> Result<PluginEntry, String> {
     let (overlay, sealed) = sealing::open(vault, &revision.plugin, revision.overlay.clone())
         .map_err(|error| error.to_string())?;
     let layers = files.layers.with_saved(revision.number, overlay);

@@ -17,6 +17,7 @@ mod trail;
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use axum::body::Body;
 use axum::response::Response;
 use tokio_util::sync::CancellationToken;
@@ -45,7 +46,7 @@ pub struct Live {
     /// Names this run of the daemon.
     epoch: String,
     registry: Arc<Registry>,
-    catalogue: Arc<Catalogue>,
+    catalogue: Arc<ArcSwap<Catalogue>>,
     logs: Logs,
     telemetry: Arc<Telemetry>,
     authenticator: Arc<Authenticator>,
@@ -61,7 +62,7 @@ pub struct Sources {
     /// What is alive.
     pub registry: Arc<Registry>,
     /// What was found in the plugin folders, the unusable ones too.
-    pub catalogue: Arc<Catalogue>,
+    pub catalogue: Arc<ArcSwap<Catalogue>>,
     /// The log lines of plugins.
     pub logs: Logs,
     /// What the processes of plugins cost.

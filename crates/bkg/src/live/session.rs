@@ -61,7 +61,7 @@ impl Session {
             (plugins, began_at) = live.states.snapshot(reach);
             sequences.status = Some(began_at);
             if reach.plugins.is_none() {
-                plugins.extend(PluginObject::unusable(&live.catalogue));
+                plugins.extend(PluginObject::unusable(&live.catalogue.load()));
             }
         }
         if sees(Topic::Logs) {

@@ -238,7 +238,7 @@ mod tests {
     use super::super::Sources;
     use super::*;
     use crate::auth::{Authenticator, Provider};
-    use crate::config::{Catalogue, QueueLimits};
+    use crate::config::QueueLimits;
     use crate::dispatcher::Dispatcher;
     use crate::logs::{LogSettings, Logs};
     use crate::registry::Registry;
@@ -267,7 +267,7 @@ mod tests {
         let live = Live::start(Sources {
             telemetry: Telemetry::new(Arc::clone(&registry), Duration::from_secs(5)),
             registry,
-            catalogue: Arc::new(Catalogue::default()),
+            catalogue: Arc::default(),
             logs: Logs::open(&data.plugins(), settings).unwrap(),
             audit: store.audit.clone(),
             authenticator,

@@ -170,6 +170,20 @@ impl Registry {
         self.change(&plugin, |record| record.entry = entry);
     }
 
+    /// Enters a plugin behind all others; where its name is known, the entry and the real path of the
+    /// folder take the place of those of before.
+    pub fn put(&self, entry: Arc<PluginEntry>, root: PathBuf) {
+        let name = entry.name.clone();
+        if self.plugin(name.as_str()).is_some() {
+            return self.change(&name, |record| (record.entry, record.root) = (entry, root));
+        }
+        let building = self.building.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = self.view.load().with_new(PluginRecord::new(entry, root));
+        self.view.store(Arc::new(next));
+        drop(building);
+        self.tell(&name);
+    }
+
     /// Notes that an instance runs with the settings of `entry` from now on.
     pub fn took_settings(&self, instance: &Instance, entry: &PluginEntry) {
         instance.took_settings(entry);

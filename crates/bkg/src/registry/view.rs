@@ -175,6 +175,14 @@ impl View {
         Some(Self::indexed(plugins, self.order.clone(), routes))
     }
 
+    /// The view with one more plugin.
+    pub(super) fn with_new(&self, record: PluginRecord) -> Self {
+        let mut plugins = self.plugins.clone();
+        plugins.insert(record.entry.name.clone(), Arc::new(record));
+        let routes = Arc::new(RouteTable::new(plugins.values()));
+        Self::indexed(plugins, self.order.clone(), routes)
+    }
+
     /// The record of a plugin.
     pub fn plugin(&self, name: &str) -> Option<&Arc<PluginRecord>> {
         self.plugins.get(name)

@@ -6,6 +6,7 @@
 
 mod backoff;
 pub mod exit;
+pub mod folder;
 mod output;
 mod prepare;
 pub mod processes;
@@ -13,8 +14,9 @@ mod seat;
 pub mod spawn;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::OsString;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use bkg_protocol::message::LogLevel;
 use bkg_protocol::{InstanceId, PluginName, RawJson};
@@ -24,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::config::HostConfig;
+use crate::config::{HostConfig, PluginEntry};
 use crate::logs::{Logs, NewLine};
 use crate::registry::process_table::ProcessTableError;
 use crate::registry::{PrivateListener, Registry, State, Status};
@@ -127,6 +129,11 @@ struct Wanted {
 }
 
 impl Wanted {
+    /// The word that replaces what is wanted, and leaves alone what is not.
+    fn replaced(self) -> Self {
+        Self { generation: self.generation + u64::from(self.up), ..self }
+    }
+
     /// Whether this word ends a process that was started for an earlier one.
     fn ends(self, serving: Self) -> bool {
         !self.up || self.generation != serving.generation
@@ -136,7 +143,10 @@ impl Wanted {
 /// The tasks that keep plugins in their wanted state.
 #[derive(Debug)]
 pub struct Supervisor {
-    plugins: HashMap<PluginName, Row>,
+    supervision: Arc<Supervision>,
+    /// How many processes may be starting, over all plugins.
+    starts: Arc<Semaphore>,
+    plugins: RwLock<HashMap<PluginName, Arc<Row>>>,
     tasks: TaskTracker,
     /// Seats that are empty end when it fires.
     stop: CancellationToken,
@@ -164,6 +174,8 @@ struct Plugin {
     starts: Arc<Semaphore>,
     /// Held while the folder is prepared: once for all seats.
     preparing: Mutex<()>,
+    /// Why the last word came, for as long as what follows from it has no reason of its own.
+    because: std::sync::Mutex<Option<String>>,
     /// How each seat stands; what they add up to is the plugin's status.
     seats: std::sync::Mutex<Seats>,
 }
@@ -181,27 +193,39 @@ impl Supervisor {
     pub fn start(supervision: Supervision) -> Self {
         let supervision = Arc::new(supervision);
         let starts = Arc::new(Semaphore::new(supervision.config.supervisor.parallel_starts));
-        let tasks = TaskTracker::new();
-        let stop = CancellationToken::new();
-        let mut plugins = HashMap::new();
         remove_runtime_configs(&supervision.data);
-        let view = supervision.registry.view().clone();
-        for record in view.plugins() {
-            let name = record.entry.name.clone();
-            let first = Wanted { up: record.entry.autostart, ..Wanted::default() };
-            let plugin = Arc::new(Plugin {
-                name: name.clone(),
-                supervision: Arc::clone(&supervision),
-                starts: Arc::clone(&starts),
-                preparing: Mutex::new(()),
-                seats: std::sync::Mutex::new(Seats { count: 0, statuses: Vec::new() }),
-            });
-            let row = Row { plugin, wanted: std::sync::Mutex::default() };
-            row.set_count(record.entry.instances as usize, first, &tasks, &stop);
-            plugins.insert(name, row);
+        let supervisor = Self {
+            supervision: Arc::clone(&supervision),
+            starts,
+            plugins: RwLock::default(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        };
+        supervisor.tasks.close();
+        for record in supervision.registry.view().plugins() {
+            supervisor.add(&record.entry);
         }
-        tasks.close();
-        Self { plugins, tasks, stop }
+        supervisor
+    }
+
+    /// Seats for one more plugin, which the registry knows already; starts it if it has `autostart`.
+    pub fn add(&self, entry: &PluginEntry) {
+        let name = entry.name.clone();
+        let first = Wanted { up: entry.autostart, ..Wanted::default() };
+        let plugin = Arc::new(Plugin {
+            name: name.clone(),
+            supervision: Arc::clone(&self.supervision),
+            starts: Arc::clone(&self.starts),
+            preparing: Mutex::new(()),
+            because: std::sync::Mutex::default(),
+            seats: std::sync::Mutex::new(Seats { count: 0, statuses: Vec::new() }),
+        });
+        let row = Arc::new(Row { plugin, wanted: std::sync::Mutex::default() });
+        let mut plugins = self.plugins.write().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Vacant(place) = plugins.entry(name) {
+            place.insert(Arc::clone(&row));
+            row.set_count(entry.instances as usize, first, &self.tasks, &self.stop);
+        }
     }
 
     /// Brings a plugin to so many instances: further ones are started if it is wanted up, those beyond
@@ -210,7 +234,7 @@ impl Supervisor {
     /// # Errors
     /// The name is not known.
     pub fn set_instances(&self, plugin: &str, count: u32) -> Result<(), UnknownPlugin> {
-        let row = self.plugins.get(plugin).ok_or_else(|| UnknownPlugin(plugin.to_owned()))?;
+        let row = self.row(plugin)?;
         row.set_count(count as usize, Wanted::default(), &self.tasks, &self.stop);
         Ok(())
     }
@@ -221,11 +245,12 @@ impl Supervisor {
     /// The name is not known.
     pub fn want_up(&self, plugin: &str) -> Result<(), UnknownPlugin> {
         // A seat that has not yet heard of the stop before this must not take both for nothing.
-        self.change(plugin, |wanted| Wanted {
+        self.change(plugin, None, |wanted| Wanted {
             up: true,
             generation: wanted.generation + u64::from(!wanted.up),
             starts: wanted.starts + 1,
         })
+        .map(drop)
     }
 
     /// Wants a plugin down.
@@ -233,7 +258,15 @@ impl Supervisor {
     /// # Errors
     /// The name is not known.
     pub fn want_down(&self, plugin: &str) -> Result<(), UnknownPlugin> {
-        self.change(plugin, |wanted| Wanted { up: false, ..wanted })
+        self.change(plugin, None, |wanted| Wanted { up: false, ..wanted }).map(drop)
+    }
+
+    /// The same, with the reason that is shown; answers whether it was wanted up.
+    ///
+    /// # Errors
+    /// The name is not known.
+    pub fn want_down_because(&self, plugin: &str, why: &str) -> Result<bool, UnknownPlugin> {
+        self.change(plugin, Some(why), |wanted| Wanted { up: false, ..wanted })
     }
 
     /// Wants a plugin's processes replaced, or started if there are none.
@@ -241,7 +274,8 @@ impl Supervisor {
     /// # Errors
     /// The name is not known.
     pub fn want_again(&self, plugin: &str) -> Result<(), UnknownPlugin> {
-        self.change(plugin, |wanted| Wanted { up: true, generation: wanted.generation + 1, ..wanted })
+        let again = |wanted: Wanted| Wanted { up: true, generation: wanted.generation + 1, ..wanted };
+        self.change(plugin, None, again).map(drop)
     }
 
     /// Wants a plugin's processes replaced where they are wanted; what somebody stopped stays stopped.
@@ -249,24 +283,48 @@ impl Supervisor {
     /// # Errors
     /// The name is not known.
     pub fn replace(&self, plugin: &str) -> Result<(), UnknownPlugin> {
-        let again = |wanted: Wanted| Wanted { generation: wanted.generation + 1, ..wanted };
-        self.change(plugin, |wanted| if wanted.up { again(wanted) } else { wanted })
+        self.change(plugin, None, Wanted::replaced).map(drop)
     }
 
-    fn change(&self, plugin: &str, edit: impl Fn(Wanted) -> Wanted) -> Result<(), UnknownPlugin> {
-        let row = self.plugins.get(plugin).ok_or_else(|| UnknownPlugin(plugin.to_owned()))?;
+    /// The same, with the reason that is shown until they run; answers whether they are wanted. What
+    /// waits to be started again is started at once, as if it had never failed.
+    ///
+    /// # Errors
+    /// The name is not known.
+    pub fn replace_because(&self, plugin: &str, why: &str) -> Result<bool, UnknownPlugin> {
+        self.change(plugin, Some(why), Wanted::replaced)
+    }
+
+    /// Gives every seat of a plugin another word; answers whether one was wanted up before.
+    fn change(
+        &self,
+        plugin: &str,
+        because: Option<&str>,
+        edit: impl Fn(Wanted) -> Wanted,
+    ) -> Result<bool, UnknownPlugin> {
+        let row = self.row(plugin)?;
         let wanted = row.wanted.lock().expect("no holder of the lock panics");
         let count = row.plugin.count();
+        let was_up = wanted.iter().take(count).any(|wanted| wanted.borrow().up);
+        if was_up || because.is_none() {
+            // Before the word: whoever acts on it finds the reason.
+            row.plugin.set_because(because.map(str::to_owned));
+        }
         for wanted in wanted.iter().take(count) {
             wanted.send_modify(|wanted| *wanted = edit(*wanted));
         }
-        Ok(())
+        Ok(was_up)
+    }
+
+    fn row(&self, plugin: &str) -> Result<Arc<Row>, UnknownPlugin> {
+        let plugins = self.plugins.read().unwrap_or_else(PoisonError::into_inner);
+        plugins.get(plugin).cloned().ok_or_else(|| UnknownPlugin(plugin.to_owned()))
     }
 
     /// Stops every plugin, all at once, and returns when nothing of any is left.
     pub async fn shut_down(&self) {
         self.stop.cancel();
-        for row in self.plugins.values() {
+        for row in self.plugins.read().unwrap_or_else(PoisonError::into_inner).values() {
             for wanted in row.wanted.lock().expect("no holder of the lock panics").iter() {
                 wanted.send_modify(|wanted| wanted.up = false);
             }
@@ -303,6 +361,8 @@ impl Row {
 impl Plugin {
     /// Notes how a seat stands and what that makes of the plugin.
     fn set_status(&self, seat: usize, state: State, reason: Option<String>, restarts: u32) {
+        let because = self.because(state);
+        let reason = reason.or(because);
         let status = Status { restarts, ..Status::now(state, reason) };
         // Held until the sum is in the registry: an older sum must not arrive there after a newer one.
         let mut seats = self.seats.lock().expect("no holder of the lock panics");
@@ -320,6 +380,22 @@ impl Plugin {
         }
         *known = status;
         self.supervision.registry.set_status(&self.name, seats.sum_up());
+    }
+
+    fn set_because(&self, because: Option<String>) {
+        *self.because.lock().expect("no holder of the lock panics") = because;
+    }
+
+    /// Why a state without a reason of its own came about; once it runs or has failed, that is over.
+    fn because(&self, state: State) -> Option<String> {
+        let mut because = self.because.lock().expect("no holder of the lock panics");
+        match state {
+            State::Draining | State::Preparing | State::Starting | State::Stopped => because.clone(),
+            State::Running | State::Degraded | State::Unresponsive | State::Backoff | State::Failed => {
+                *because = None;
+                None
+            }
+        }
     }
 
     fn count(&self) -> usize {

@@ -10,13 +10,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::folder::Snapshot;
 use crate::store::write_atomic;
-
-/// How many files of a folder are looked at: more than any plugin's own, fewer than a forest of
-/// dependencies that somebody unpacked there.
-const MOST_FILES: usize = 20_000;
-/// Folders that builds fill: what is in them follows from the rest.
-const BUILT: [&str; 6] = [".git", "target", "node_modules", ".venv", "__pycache__", "dist"];
 
 /// What has been done for a folder, remembered across starts of the host.
 #[derive(Debug)]
@@ -31,6 +26,9 @@ impl Milestone {
     /// `only` limits the digest to these files and folders, relative to `root`.
     pub(super) fn of(root: &Path, directory: &Path, name: &str, only: &[String]) -> io::Result<Self> {
         let mut files = Vec::new();
+        let collect = |folder: &Path, files: &mut Vec<PathBuf>| {
+            Snapshot::of(folder).map(|snapshot| files.extend(snapshot.files().cloned()))
+        };
         if only.is_empty() {
             collect(root, &mut files)?;
         } else {
@@ -64,24 +62,6 @@ impl Milestone {
     pub(super) fn reach(&self) -> io::Result<()> {
         write_atomic(&self.path, self.digest.as_bytes(), 0o600)
     }
-}
-
-fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if files.len() >= MOST_FILES {
-            return Ok(());
-        }
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            if !BUILT.iter().any(|built| entry.file_name() == *built) {
-                collect(&entry.path(), files)?;
-            }
-        } else {
-            files.push(entry.path());
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

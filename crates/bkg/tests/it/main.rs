@@ -8,6 +8,7 @@
 
 mod accounts;
 mod auth;
+mod authorize;
 mod bus;
 mod calls;
 mod catalogue;
@@ -15,6 +16,7 @@ mod command_line;
 mod configuration;
 mod connections;
 mod daemon;
+mod dev;
 mod durability;
 mod follower;
 mod host;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const COLUMNS: [&[&str]; 12] = [
     &["cli"],
     &["app"],
-    &["gateway", "admin", "accounts", "api", "live", "reference"],
+    &["gateway", "admin", "accounts", "api", "live", "reference", "dev"],
     &["entries"],
     &["plugin_object"],
     &["bus", "supervisor", "telemetry"],
