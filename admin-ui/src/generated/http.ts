@@ -2587,12 +2587,12 @@ export interface components {
             plugin?: string | null;
             /**
              * Format: double
-             * @description Processor time, in percent of one core.
+             * @description Processor time, in percent of one core. What is no number reads as absent.
              */
             cpu?: number | null;
             /**
              * Format: double
-             * @description Resident memory in bytes.
+             * @description Resident memory in bytes. What is no number reads as absent.
              */
             mem_bytes?: number | null;
         } & {

@@ -346,11 +346,11 @@ export interface Telemetry {
      */
     plugin?: string | null;
     /**
-     * Processor time, in percent of one core.
+     * Processor time, in percent of one core. What is no number reads as absent.
      */
     cpu?: number | null;
     /**
-     * Resident memory in bytes.
+     * Resident memory in bytes. What is no number reads as absent.
      */
     mem_bytes?: number | null;
     [k: string]: unknown;

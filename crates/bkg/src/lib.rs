@@ -1,7 +1,7 @@
 //! The Backplane daemon as a library; the one binary beside it is a page long.
 //!
 //! Modules in dependency order, imports only point right:
-//! `cli → app → gateway admin accounts api live reference → entries → plugin_object → bus supervisor
+//! `cli → app conformance → gateway admin accounts api live reference → entries → plugin_object → bus supervisor
 //! telemetry → web → error → auth → dispatcher → registry → logs store config`. `docs/architecture.md`
 //! follows one request through them.
 
@@ -13,6 +13,7 @@ pub mod auth;
 pub mod bus;
 pub mod cli;
 pub mod config;
+pub mod conformance;
 pub mod dev;
 pub mod dispatcher;
 pub mod entries;

@@ -15,6 +15,7 @@ use super::access_arguments::{KeyCommand, LoginRequest, RoleCommand, SessionComm
 use super::address::Address;
 use super::ask_arguments::{ChatRequest, RunRequest};
 use super::audit_arguments::AuditCommand;
+use super::check_arguments::CheckRequest;
 use super::entry_arguments::EntryCommand;
 use super::entry_path::EntryPath;
 use super::logs_arguments::{LogsRequest, Since};
@@ -32,7 +33,7 @@ Exit codes:
   0    done; also when the reader of the output went away
   1    not done: no daemon, an error of the daemon or of a plugin, a state that was not reached
   2    the command line itself is wrong
-  3    serve: another daemon has the data directory
+  3    serve: another daemon has the data directory; check: the check itself failed
   4    serve: a port is taken
   5    the configuration is not valid, or its certificate cannot be used
   6    a file of the data directory, or that of saved logins, is damaged, lost, or of a newer version
@@ -138,6 +139,8 @@ pub(super) enum Command {
     /// See who did what, and check that nobody has changed that log
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Check that a plugin keeps the protocol, rule by rule, without a daemon
+    Check(CheckRequest),
     /// Write the completions of a shell
     Completions {
         /// The shell
@@ -290,6 +293,7 @@ impl Arguments {
                 | Command::Login(_)
                 | Command::Logout
                 | Command::Audit(_)
+                | Command::Check(_)
                 | Command::Completions { .. }
                 | Command::Man { .. }
         );
@@ -301,6 +305,7 @@ impl Arguments {
             Command::Serve(_)
                 | Command::Config(ConfigRequest { command: None, .. })
                 | Command::Audit(AuditCommand::Verify | AuditCommand::Export(_))
+                | Command::Check(_)
                 | Command::Completions { .. }
                 | Command::Man { .. }
         );

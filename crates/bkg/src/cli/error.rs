@@ -16,6 +16,7 @@ use super::output::harmless;
 use super::secret::NoToken;
 use crate::app::AppError;
 use crate::config::ConfigError;
+use crate::conformance::{KitError, TargetError};
 use crate::store::StoreError;
 
 /// Why a command was not carried out.
@@ -113,6 +114,15 @@ pub(super) enum CliError {
     /// The daemon could not start.
     #[error(transparent)]
     App(#[from] AppError),
+    /// What is to be checked.
+    #[error(transparent)]
+    CheckTarget(#[from] TargetError),
+    /// A check that could not be carried out, which says nothing about the plugin.
+    #[error("the check failed, and says nothing about the plugin: {0}")]
+    Check(#[from] KitError),
+    /// Ctrl-C.
+    #[error("stopped before its end; nothing that was started is left")]
+    Interrupted,
     /// The daemon answered with an error.
     #[error("{0}")]
     Refused(Refusal),
@@ -272,7 +282,10 @@ impl CliError {
             | Self::KeyVariable { .. }
             | Self::UrlVariable { .. }
             | Self::OnlyThere { .. }
-            | Self::NoTerminal { .. } => 2,
+            | Self::NoTerminal { .. }
+            | Self::CheckTarget(_) => 2,
+            Self::Check(_) => 3,
+            Self::Interrupted => 130,
             Self::Config(_) => 5,
             Self::Store { source } if source.is_about_damage() => 6,
             Self::LoginFile(LoginFileError::Damaged { .. }) => 6,

@@ -9,7 +9,7 @@
 //! | 0 | done; also if the reader of the output went away |
 //! | 1 | not done: no daemon, an error of the daemon or of a plugin, a state that was not reached |
 //! | 2 | the command line itself is wrong |
-//! | 3 | `serve`: another daemon has the data directory |
+//! | 3 | `serve`: another daemon has the data directory; `check`: the check itself failed |
 //! | 4 | `serve`: a port is taken |
 //! | 5 | the configuration is not valid, or its certificate cannot be used |
 //! | 6 | a file of the data directory is damaged, lost or of a newer version, or that of the saved logins |
@@ -25,6 +25,9 @@ mod ask_arguments;
 mod audit;
 mod audit_arguments;
 mod chat;
+mod check;
+mod check_arguments;
+mod check_report;
 mod client;
 mod configuration;
 mod conversation;
@@ -158,6 +161,7 @@ fn run(arguments: Arguments, output: &mut Output) -> Result<Verdict, CliError> {
             Place::Directory(data_dir) => audit::run(&data_dir, &command, output),
             elsewhere => audit::run_elsewhere(&Target::of_process(elsewhere)?, &command, output),
         },
+        Command::Check(request) => check::run(request, output),
         Command::Completions { shell } => manual::completions(shell, output),
         Command::Man { dir: None } => manual::page(output),
         Command::Man { dir: Some(directory) } => manual::pages(&directory, output),

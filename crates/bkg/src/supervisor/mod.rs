@@ -5,6 +5,7 @@
 //! invariant: `stopped` is said when nothing of a launch is left.
 
 mod backoff;
+pub mod environment;
 pub mod exit;
 pub mod folder;
 mod output;

@@ -25,10 +25,11 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use super::backoff::Backoff;
+use super::environment::{BusPlace, LaunchPlace, launch_environment};
 use super::exit::{ExitCause, MemoryWatch};
 use super::prepare::Milestone;
 use super::processes::stop_launch;
-use super::spawn::{LaunchCommand, LaunchLimits, Launched, base_environment};
+use super::spawn::{LaunchCommand, LaunchLimits, Launched};
 use super::{Plugin, Wanted, output, run_ended, run_started};
 use crate::config::RestartPolicy;
 use crate::logs::{LogStream, NewLine};
@@ -542,23 +543,17 @@ impl Seat {
         bus: Option<(u16, &PathBuf)>,
     ) -> Vec<(OsString, OsString)> {
         let supervision = &self.plugin.supervision;
-        let mut environment = base_environment(supervision.environment.iter().cloned());
-        let mut set = |name: &str, value: OsString| environment.push((OsString::from(name), value));
-        set("BKG_MODELS_DIR", supervision.config.models_dir.clone().into());
-        set("BKG_PLUGIN_NAME", launch.plugin.as_str().into());
-        set("BKG_PLUGIN_INSTANCE", launch.instance.to_string().into());
-        set("BKG_PLUGIN_DATA_DIR", dirs.data.clone().into());
-        set("BKG_DATABASE_PATH", dirs.data.join(format!("{}.db", launch.plugin)).into());
-        set("BKG_PLUGIN_CACHE_DIR", cache.into());
-        if let Some((port, runtime_config)) = bus {
-            set("BKG_PLUGIN_BUS_PORT", port.to_string().into());
-            set("BKG_PLUGIN_BUS_URL", format!("ws://127.0.0.1:{port}/").into());
-            set("BKG_PLUGIN_TOKEN", launch.token().reveal().into());
-            set("BKG_PLUGIN_CONFIG_PATH", runtime_config.into());
-            set("PLUGIN_PORT", record.entry.port.unwrap_or(0).to_string().into());
-        }
-        environment.extend(record.entry.env.iter().map(|(name, value)| (name.into(), value.into())));
-        environment
+        let token = launch.token();
+        let place = LaunchPlace {
+            plugin: &launch.plugin,
+            instance: launch.instance,
+            entry: &record.entry,
+            models_dir: &supervision.config.models_dir,
+            data_dir: &dirs.data,
+            cache_dir: cache,
+            bus: bus.map(|(port, runtime_config)| BusPlace { port, token: &token, runtime_config }),
+        };
+        launch_environment(supervision.environment.iter().cloned(), &place)
     }
 
     /// Watches a launch until something ends it.

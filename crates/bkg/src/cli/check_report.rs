@@ -1,0 +1,121 @@
+//! The report of a check as text for people, or as JSON; the list of rules likewise.
+//!
+//! It decides nothing: every word about a plugin comes from the report. Colour repeats what a word says.
+
+use std::fmt::Write as _;
+
+use serde_json::json;
+
+use super::Verdict;
+use super::error::CliError;
+use super::output::{Output, Paint, harmless};
+use crate::conformance::{Counts, Finding, Level, Outcome, Report, Rule, Wishes};
+
+/// Shows a report.
+///
+/// # Errors
+/// The output cannot be written.
+pub(super) fn show(report: &Report, output: &mut Output) -> Result<(), CliError> {
+    if output.wants_json() {
+        return output.json(&serde_json::to_string(report).expect("a report has a JSON form"));
+    }
+    let text = text(report, output);
+    output.text(&text)
+}
+
+/// Shows the rules that a check would try.
+///
+/// # Errors
+/// The output cannot be written.
+pub(super) fn list(wishes: &Wishes, output: &mut Output) -> Result<Verdict, CliError> {
+    let rules: Vec<Rule> = Rule::all().filter(|rule| wishes.wants(*rule)).collect();
+    if output.wants_json() {
+        let rows: Vec<_> = rules
+            .iter()
+            .map(|rule| json!({ "rule": rule, "level": rule.level(), "demand": rule.demand(), "see": rule.pointer() }))
+            .collect();
+        output.json(&json!({ "rules": rows }).to_string())?;
+        return Ok(Verdict::Reached);
+    }
+    let mut text = String::new();
+    for level in [Level::Base, Level::Extended] {
+        let of_level: Vec<&Rule> = rules.iter().filter(|rule| rule.level() == level).collect();
+        if of_level.is_empty() {
+            continue;
+        }
+        let _ = writeln!(text, "{level} level");
+        for rule in of_level {
+            let _ = writeln!(text, "  {:WIDTH$}{}", rule.id(), rule.demand());
+        }
+    }
+    output.text(&text)?;
+    Ok(Verdict::Reached)
+}
+
+/// The column in which something is said about a rule: one more than the longest id.
+const WIDTH: usize = 33;
+
+fn text(report: &Report, output: &Output) -> String {
+    let mut text = String::new();
+    for level in [Level::Base, Level::Extended] {
+        let of_level: Vec<&Finding> =
+            report.rules.iter().filter(|finding| finding.level == level).collect();
+        if of_level.is_empty() {
+            continue;
+        }
+        let _ = writeln!(text, "{level} level");
+        for finding in of_level {
+            let (word, paint, why) = match &finding.outcome {
+                Outcome::Passed => ("passed", Some(Paint::Green), None),
+                Outcome::Broken { .. } => ("BROKEN", Some(Paint::Red), None),
+                Outcome::NotTried { reason } => ("not tried", Some(Paint::Yellow), Some(reason)),
+                Outcome::NotApplicable { reason } => ("does not apply", Some(Paint::Dim), Some(reason)),
+            };
+            let why = why.map(|why| format!(": {}", harmless(why))).unwrap_or_default();
+            let word = output.painted(word, paint);
+            let _ = writeln!(text, "  {:WIDTH$}{word}{why}", finding.rule.id());
+            for remark in &finding.remarks {
+                let _ = writeln!(text, "  {:WIDTH$}worth a look: {}", "", harmless(remark));
+            }
+        }
+        text.push('\n');
+    }
+    for finding in report.broken() {
+        text.push_str(&broken(finding, output));
+    }
+    text.push_str(&summary(report));
+    text
+}
+
+fn broken(finding: &Finding, output: &Output) -> String {
+    let Outcome::Broken { expected, came, at_ms } = &finding.outcome else { return String::new() };
+    let head = output.painted(&format!("BROKEN {}", finding.rule.id()), Some(Paint::Red));
+    format!(
+        "{head}, {at}.{tenths} s after the check began\n  {demand}\n  expected  {expected}\n  came      {came}\n  see       {see}\n\n",
+        at = at_ms / 1000,
+        tenths = at_ms % 1000 / 100,
+        demand = finding.demand,
+        expected = harmless(expected),
+        came = harmless(came),
+        see = finding.see,
+    )
+}
+
+fn summary(report: &Report) -> String {
+    let Counts { passed, broken, not_tried, not_applicable } = report.counts;
+    let name = report.plugin.as_deref().unwrap_or("the plugin");
+    let level = match (report.contract, report.level) {
+        (None, _) => format!("{name} never registered"),
+        (Some(_), None) => format!("{name} reaches no level"),
+        (Some(_), Some(level)) => format!("{name} reaches the {level} level"),
+    };
+    let mut counts = vec![format!("{passed} passed"), format!("{broken} broken")];
+    for (count, word) in [(not_tried, "not tried"), (not_applicable, "not applicable")] {
+        if count > 0 {
+            counts.push(format!("{count} {word}"));
+        }
+    }
+    let seconds = report.took_ms / 1000;
+    let tenths = report.took_ms % 1000 / 100;
+    format!("{level}: {} ({seconds}.{tenths} s)\n", counts.join(", "))
+}
