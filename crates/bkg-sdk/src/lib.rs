@@ -61,3 +61,8 @@ pub use request::Request;
 pub use route::{BodyBytes, RouteAnswer};
 pub use stream::{ChunkSink, SendError};
 pub use tokio_util::sync::CancellationToken;
+
+/// The programs of the page for authors, so that they compile against what is here.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/writing-a-plugin.md")]
+struct WritingAPlugin;
