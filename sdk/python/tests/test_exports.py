@@ -8,6 +8,7 @@ import doctest
 import importlib
 import inspect
 import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -90,10 +91,27 @@ def test_testing_offers_what_a_test_needs() -> None:
         assert getattr(testing, name).__doc__
 
 
+def examples(page: Path) -> Iterator[dict[str, Any]]:
+    """The names that a page's examples leave, run one after the other as one module: after each of them."""
+    names: dict[str, Any] = {"__name__": page.stem}
+    for part in page.read_text().split("```python\n")[1:]:
+        block = part.partition("```")[0]
+        # What goes without the SDK is run by a daemon, in `test_operating.py`.
+        if "websockets" not in block:
+            exec(compile(block, page.name, "exec", dont_inherit=True), names)
+            yield names
+
+
 async def test_the_examples_of_the_readme_are_right() -> None:
-    page = (SOURCES.parents[1] / "README.md").read_text()
-    blocks = [block.partition("```")[0] for block in page.split("```python\n")[1:]]
-    names: dict[str, Any] = {"__name__": "readme"}
-    for block in blocks:
-        exec(compile(block, "README.md", "exec", dont_inherit=True), names)
+    *_, names = examples(SOURCES.parents[1] / "README.md")
     await names["test_greeting"]()
+
+
+async def test_the_examples_for_authors_are_right() -> None:
+    blocks = examples(SOURCES.parents[3] / "docs/writing-a-plugin.md")
+    # Before the next block gives its names other meanings.
+    async with testing.TestHost(next(blocks)["plugin"], settings={"word": "salut"}) as host:
+        assert await host.request("greeter.greet", {"name": "Ada"}) == {"greeting": "salut Ada"}
+        assert await host.stream("greeter.count").collect() == [{"number": number} for number in range(3)]
+    *_, names = blocks
+    await names["test_a_number_is_doubled"]()

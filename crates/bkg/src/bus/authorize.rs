@@ -19,7 +19,7 @@ use crate::auth::AuthError;
 
 /// The capability that is answered here.
 pub(super) const AUTHORIZE: &str = "host.authorize";
-/// How many credentials of one plugin may open nothing in a row, before the wait begins.
+/// How many credentials that open nothing a plugin may ask about before the wait begins.
 const FREE: u32 = 100;
 /// How long until one more is free again.
 const ONE_MORE_AFTER: Duration = Duration::from_millis(100);
@@ -98,8 +98,9 @@ pub(super) async fn answer(
     })?;
     let credential = token.reveal();
     // Whoever is known gets through while somebody else guesses.
-    if !bus.authenticator.is_known(credential) {
-        bus.misses.check(plugin, Instant::now()).map_err(|wait| {
+    let is_guess = !bus.authenticator.is_known(credential);
+    if is_guess {
+        bus.misses.count(plugin, Instant::now()).map_err(|wait| {
             let message = format!(
                 "`{plugin}` asked about too many credentials that open nothing: one more in {} ms",
                 wait.as_millis()
@@ -107,16 +108,17 @@ pub(super) async fn answer(
             retryable(ErrorCode::RateLimited, message, wait)
         })?;
     }
-    let checked = timeout_at(deadline, bus.authenticator.authenticate(credential)).await.map_err(|_| {
+    let checked = timeout_at(deadline, bus.authenticator.authenticate(credential)).await;
+    if is_guess && !matches!(checked, Ok(Err(AuthError::Invalid))) {
+        bus.misses.take_back(plugin);
+    }
+    let checked = checked.map_err(|_| {
         WireError::new(ErrorCode::Timeout, "the credential could not be checked in the time that was given")
     })?;
     let refused = |reason| Ok(RawJson::of(&Verdict::Refused { allowed: false, reason }));
     let caller = match checked {
         Ok(caller) => caller,
-        Err(AuthError::Invalid) => {
-            bus.misses.note(plugin, Instant::now());
-            return refused(Reason::UnknownCredential);
-        }
+        Err(AuthError::Invalid) => return refused(Reason::UnknownCredential),
         Err(error) => return Err(not_found_out(&error)),
     };
     if !caller.rights().reach.has_plugin(plugin) {
@@ -145,22 +147,28 @@ fn retryable(code: ErrorCode, message: String, wait: Duration) -> WireError {
 }
 
 impl Misses {
-    /// Whether a plugin may ask about one more credential that is not known.
+    /// Counts a question about a credential that is not known: as a miss, until something else is found
+    /// out, so that many at once are no way around the bound.
     ///
     /// # Errors
-    /// How long until it may.
-    fn check(&self, plugin: &PluginName, now: Instant) -> Result<(), Duration> {
-        let plugins = self.plugins.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(missed) = plugins.get(plugin) else { return Ok(()) };
-        let missed = missed.faded(now);
-        if missed.count < FREE { Ok(()) } else { Err((missed.at + ONE_MORE_AFTER).duration_since(now)) }
-    }
-
-    fn note(&self, plugin: &PluginName, now: Instant) {
+    /// How long until one may be asked.
+    fn count(&self, plugin: &PluginName, now: Instant) -> Result<(), Duration> {
         let mut plugins = self.plugins.lock().unwrap_or_else(PoisonError::into_inner);
         let missed = plugins.entry(plugin.clone()).or_insert(Missed { count: 0, at: now });
         *missed = missed.faded(now);
-        missed.count = (missed.count + 1).min(FREE);
+        if missed.count >= FREE {
+            return Err((missed.at + ONE_MORE_AFTER).duration_since(now));
+        }
+        missed.count += 1;
+        Ok(())
+    }
+
+    /// It was none.
+    fn take_back(&self, plugin: &PluginName) {
+        let mut plugins = self.plugins.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(missed) = plugins.get_mut(plugin) {
+            missed.count = missed.count.saturating_sub(1);
+        }
     }
 }
 
@@ -185,16 +193,17 @@ mod tests {
         let (misses, begin) = (Misses::default(), Instant::now());
         let (guessing, other) = ("guessing".parse().unwrap(), "other".parse().unwrap());
         for _ in 0..FREE {
-            assert_eq!(misses.check(&guessing, begin), Ok(()));
-            misses.note(&guessing, begin);
+            assert_eq!(misses.count(&guessing, begin), Ok(()));
         }
-        assert_eq!(misses.check(&guessing, begin), Err(ONE_MORE_AFTER));
-        assert_eq!(misses.check(&other, begin), Ok(()));
+        assert_eq!(misses.count(&guessing, begin), Err(ONE_MORE_AFTER));
+        assert_eq!(misses.count(&other, begin), Ok(()));
+        // Somebody who is now known was none.
+        misses.take_back(&guessing);
+        assert_eq!(misses.count(&guessing, begin), Ok(()));
         let later = begin + ONE_MORE_AFTER;
-        assert_eq!(misses.check(&guessing, later), Ok(()));
-        misses.note(&guessing, later);
-        assert_eq!(misses.check(&guessing, later + ONE_MORE_AFTER / 2), Err(ONE_MORE_AFTER / 2));
-        assert_eq!(misses.check(&guessing, begin + ONE_MORE_AFTER * (FREE + 2)), Ok(()));
+        assert_eq!(misses.count(&guessing, later), Ok(()));
+        assert_eq!(misses.count(&guessing, later + ONE_MORE_AFTER / 2), Err(ONE_MORE_AFTER / 2));
+        assert_eq!(misses.count(&guessing, begin + ONE_MORE_AFTER * (FREE + 2)), Ok(()));
     }
 
     #[test]

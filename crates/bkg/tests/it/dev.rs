@@ -9,6 +9,7 @@ use bkg::registry::State;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use crate::daemon::Place;
 use crate::host::{Builder, PATIENCE, TestHost};
 
 fn developing() -> Builder {
@@ -278,9 +279,11 @@ async fn a_folder_that_was_broken_at_the_start_is_a_plugin_once_it_is_right() {
     edit(&late, |manifest| manifest["type"] = json!("shell"));
     until("it starts", async || host.host().registry.plugin("late").is_some()).await;
     host.until_state("late", State::Preparing).await;
-    let listed = host.get("/admin/plugins").await.json();
-    let named = listed.as_array().unwrap().iter().filter(|plugin| plugin["name"] == "late").count();
-    assert_eq!(named, 1, "{listed}");
+    until("it is listed once", async || {
+        let listed = host.get("/admin/plugins").await.json();
+        listed.as_array().unwrap().iter().filter(|plugin| plugin["name"] == "late").count() == 1
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -357,6 +360,40 @@ async fn a_plugin_that_edits_itself_is_slowed_down() {
     // What it wrote at its first start may be older than the first look.
     write(&host.plugins_dir().join("busy"), "edit", "x");
     until_said(&host, "busy", "what a plugin writes belongs into `BKG_PLUGIN_DATA_DIR`").await;
+}
+
+#[tokio::test]
+async fn a_named_folder_wins_wherever_the_daemon_was_started() {
+    let mut place = Place::new().bundled("ping");
+    let own = place.data_dir().with_file_name("own");
+    write(&own, "plugin.json", r#"{ "name": "ping", "description": "one's own" }"#);
+    write(&own, "start.sh", "#!/bin/sh\nexec sleep 600\n");
+    place.serve_with(&["--plugin", "./own"]);
+    let daemon = place.start().await;
+    let plugins = daemon.root().get("/admin/plugins").await.json();
+    let named = plugins.as_array().unwrap().iter().filter(|plugin| plugin["name"] == "ping");
+    let seen: Vec<_> = named.map(|plugin| (&plugin["status"], &plugin["folder"])).collect();
+    let bundled = own.with_file_name("plugins").join("ping");
+    let folder = |folder: &Path| json!(folder.canonicalize().unwrap());
+    assert_eq!(
+        seen,
+        [(&json!("stopped"), &folder(&own)), (&json!("shadowed"), &json!(bundled))],
+        "{plugins}"
+    );
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_named_folder_that_is_not_there_stops_the_start() {
+    let mut place = Place::new();
+    place.serve_with(&["--plugin", "nowhere"]);
+    let (status, said) = place.start_in_vain().await;
+    assert_eq!(status.code(), Some(5), "{said}");
+    let nowhere = place.data_dir().with_file_name("nowhere");
+    let expected = format!("`{}` is no plugin's folder: No such file or directory", nowhere.display());
+    assert!(said.contains(&expected), "{said}");
+    assert!(said.contains("correct `--plugin`, `BKG_PLUGIN_FOLDERS` or `plugin_folders`"), "{said}");
+    assert!(!place.data_dir().exists(), "nothing was begun");
 }
 
 #[tokio::test]
