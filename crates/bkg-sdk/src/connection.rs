@@ -125,10 +125,12 @@ pub(crate) async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     let over = Over { session, running };
     let ended = conversation.run(&mut wire, stop).await;
     drop(over);
-    if ended == Ended::Finished {
-        // Whether the host still answers or not: what was owed has been sent.
-        let _ = timeout(CLOSE_WITHIN, wire.close(1000, "finished")).await;
-    }
+    // Whether the host still answers or not: what was owed has been sent.
+    let _ = if ended == Ended::Finished {
+        timeout(CLOSE_WITHIN, wire.close(1000, "finished")).await
+    } else {
+        timeout(CLOSE_WITHIN, wire.answer_close()).await
+    };
     ended
 }
 

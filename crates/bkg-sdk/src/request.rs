@@ -55,10 +55,16 @@ impl Request {
     /// ```
     ///
     /// # Errors
-    /// `invalid_request` with what does not fit the type, and where.
+    /// `invalid_request` with what does not fit the type, and as `param` the member where that is.
     pub fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
-        serde_json::from_str(self.payload().as_str()).map_err(|problem| {
-            WireError::new(ErrorCode::InvalidRequest, format!("the payload cannot be read: {problem}"))
+        let text = self.payload().as_str();
+        serde_json::from_str(text).map_err(|problem| {
+            let message = format!("the payload cannot be read: {problem}");
+            let error = WireError::new(ErrorCode::InvalidRequest, message);
+            match member_of_misfit::<T>(text) {
+                Some(member) => error.param(member),
+                None => error,
+            }
         })
     }
 
@@ -156,6 +162,24 @@ impl Request {
     }
 }
 
+/// The member of a payload that does not fit, such as `messages[0].role`; `None` where it is the payload as a
+/// whole. Reads once more, since keeping the way down costs every payload that fits.
+fn member_of_misfit<'a, T: Deserialize<'a>>(text: &'a str) -> Option<String> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let problem = serde_path_to_error::deserialize::<_, T>(&mut reader).err()?;
+    let way = problem.path().to_string();
+    let way = if way == "." { String::new() } else { way };
+    // Of a member that is missing, serde says so only in words.
+    let missing = problem.inner().to_string();
+    let missing = missing.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
+    match (way.is_empty(), missing) {
+        (true, None) => None,
+        (true, Some(name)) => Some(name.to_owned()),
+        (false, None) => Some(way),
+        (false, Some(name)) => Some(format!("{way}.{name}")),
+    }
+}
+
 /// The duty to answer a request. Dropped unanswered, it answers that the handler failed.
 #[derive(Debug)]
 pub(crate) struct Owed {
@@ -184,6 +208,40 @@ impl Drop for Owed {
                 "the handler was dropped before it answered"
             };
             self.session.answer(&self.id, Err(WireError::new(ErrorCode::PluginError, message)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_named_by_its_place() {
+        #[derive(Debug, Deserialize)]
+        #[allow(dead_code, reason = "read and thrown away")]
+        struct Order {
+            name: String,
+            #[serde(default)]
+            parts: Vec<Part>,
+        }
+        #[derive(Debug, Deserialize)]
+        #[allow(dead_code, reason = "read and thrown away")]
+        struct Part {
+            size: u8,
+        }
+        for (text, member) in [
+            (r#"{"name":1}"#, Some("name")),
+            (r#"{"name":null}"#, Some("name")),
+            ("{}", Some("name")),
+            (r#"{"name":"a","parts":[{"size":1},{"size":256}]}"#, Some("parts[1].size")),
+            (r#"{"name":"a","parts":[{}]}"#, Some("parts[0].size")),
+            (r#"{"name":"a","parts":{}}"#, Some("parts")),
+            ("null", None),
+            ("[]", None),
+            (r#""name""#, None),
+        ] {
+            assert_eq!(member_of_misfit::<Order>(text).as_deref(), member, "{text}");
         }
     }
 }

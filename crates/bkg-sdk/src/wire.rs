@@ -118,6 +118,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         !self.unflushed
     }
 
+    /// Writes the answer to the peer's close, which the library has put in its buffer. Put a deadline on it.
+    pub(crate) async fn answer_close(mut self) {
+        // Where the socket broke instead, there is nobody to answer.
+        let _ = self.socket.flush().await;
+    }
+
     /// Closes with a code, and waits until the peer has closed too. Put a deadline on it.
     pub(crate) async fn close(mut self, code: u16, reason: &str) {
         let frame = CloseFrame { code: CloseCode::from(code), reason: reason.into() };

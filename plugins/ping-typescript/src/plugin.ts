@@ -171,7 +171,7 @@ function members(json: Json): JsonObject {
 function text(object: JsonObject, name: string): string {
   const value = object[name];
   if (typeof value !== "string") {
-    throw new Error(value === undefined ? `\`${name}\` is missing` : `\`${name}\` is not a text`);
+    throw misfit(name, value === undefined ? "is missing" : "is not a text");
   }
   return value;
 }
@@ -179,7 +179,12 @@ function text(object: JsonObject, name: string): string {
 function whole(object: JsonObject, name: string): number {
   const value = object[name];
   if (typeof value !== "number" || !Number.isSafeInteger(value) || value < 0) {
-    throw new Error(value === undefined ? `\`${name}\` is missing` : `\`${name}\` is not a whole number from 0 on`);
+    throw misfit(name, value === undefined ? "is missing" : "is not a whole number from 0 on");
   }
   return value;
+}
+
+/** A member of the payload is wrong; whoever sent it is told which. */
+function misfit(name: string, what: string): WireError {
+  return new WireError("invalid_request", `the payload cannot be read: \`${name}\` ${what}`, { param: name });
 }

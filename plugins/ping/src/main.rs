@@ -246,7 +246,8 @@ mod tests {
         assert_eq!(greeting().await, "salut Ada");
         assert!(host.configure(json!({ "greeting": " " })).await.is_err());
         assert_eq!(greeting().await, "salut Ada");
-        assert_eq!(host.request("ping.greet", json!({})).await.unwrap_err().code, "invalid_request");
+        let refused = host.request("ping.greet", json!({})).await.unwrap_err();
+        assert_eq!((refused.code.as_str(), refused.param.as_deref()), ("invalid_request", Some("name")));
     }
 
     #[tokio::test]

@@ -30,7 +30,11 @@ fn carry_out(target: &Target, wishes: &Wishes, output: &mut Output) -> Result<Re
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(surroundings)?;
     let output = std::cell::RefCell::new(output);
-    let say = |text: &str| output.borrow_mut().remark(text);
+    let is_by_hand = target.is_by_hand();
+    let say = |text: &str| {
+        let mut output = output.borrow_mut();
+        if is_by_hand { output.notice(text) } else { output.remark(text) }
+    };
     runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(surroundings)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(surroundings)?;

@@ -106,6 +106,7 @@ fn summary(report: &Report) -> String {
     let name = report.plugin.as_deref().unwrap_or("the plugin");
     let level = match (report.contract, report.level) {
         (None, _) => format!("{name} never registered"),
+        _ if !report.is_whole => format!("{name}, checked for some rules only"),
         (Some(_), None) => format!("{name} reaches no level"),
         (Some(_), Some(level)) => format!("{name} reaches the {level} level"),
     };

@@ -165,6 +165,12 @@ impl Output {
         }
     }
 
+    /// Something beside the answer without which nothing goes on, whoever reads it.
+    pub(super) fn notice(&mut self, text: &str) {
+        // Whoever cannot read it gets the error that follows.
+        let _ = self.remarks.write_text(&format!("{text}\n"));
+    }
+
     /// What ended the command.
     pub(super) fn error(&mut self, error: &CliError) {
         if !matches!(error, CliError::ReaderGone) {

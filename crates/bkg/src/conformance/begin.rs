@@ -8,7 +8,7 @@ use super::kit::Kit;
 use super::launch::{GRACE, Launch, NoLaunch};
 use super::rule::{Level, Rule};
 use super::session::Session;
-use super::stage::{ANSWER_WITHIN, FIRST_DIAL_WITHIN, Halt};
+use super::stage::{ANSWER_WITHIN, FIRST_DIAL_WITHIN, Halt, Stage};
 use crate::registry::process_table::ProcessRef;
 
 /// How long `prepare.sh` may run, as the host has it by default.
@@ -16,10 +16,13 @@ const PREPARE_WITHIN: Duration = Duration::from_secs(30 * 60);
 /// How long the kit keeps `registered` back, to see that nothing comes before it.
 const KEPT_BACK: Duration = Duration::from_millis(250);
 
-/// Starts the plugin for the first time; what it registers for is known when this has succeeded.
-pub(super) async fn begin(kit: &Kit<'_>) -> Result<(), Halt> {
+/// Starts the plugin for the first time; what it registers for is known when this has succeeded. Answers
+/// the stage on which a plugin plays on that was started by hand, since nobody starts that again.
+pub(super) async fn begin<'k>(kit: &'k Kit<'k>) -> Result<Option<Stage<'k>>, Halt> {
     Launch::prepare(kit, PREPARE_WITHIN).await?;
-    kit.progress.say("the plugin starts; the first time it may build what it needs");
+    if kit.by_hand.is_none() {
+        kit.progress.say("the plugin starts; the first time it may build what it needs");
+    }
     let mut launch = match Launch::start(kit).await {
         Ok(launch) => launch,
         Err(NoLaunch::Plugin(reason)) => {
@@ -48,7 +51,14 @@ pub(super) async fn begin(kit: &Kit<'_>) -> Result<(), Halt> {
         kit.notebook.broken(Rule::SpeaksExtended, "`protocol: 1` in `register`", came);
     }
     launch.welcome(&mut session).await;
-    end_by_signal(kit, launch, session).await
+    if kit.by_hand.is_some() {
+        for rule in [Rule::EndsAtSigterm, Rule::LeavesNothingBehind] {
+            kit.notebook.not_tried(rule, "the plugin was started by hand, and is no process of the kit");
+        }
+        return Ok(Some(Stage::with(kit, launch, session)));
+    }
+    end_by_signal(kit, launch, session).await?;
+    Ok(None)
 }
 
 /// Whoever is told to leave leaves, and takes along what it started.
@@ -57,12 +67,6 @@ async fn end_by_signal<'k>(
     mut launch: Launch<'k>,
     mut session: Session<'k>,
 ) -> Result<(), Halt> {
-    if kit.by_hand.is_some() {
-        for rule in [Rule::EndsAtSigterm, Rule::LeavesNothingBehind] {
-            kit.notebook.not_tried(rule, "the plugin was started by hand, and is no process of the kit");
-        }
-        return Ok(());
-    }
     // Not in the middle of its start: an extended plugin beats as soon as it is at home.
     if session.heard.contract() == Some(Level::Extended) {
         session.until(ANSWER_WITHIN, |heard| heard.beats > 0).await;

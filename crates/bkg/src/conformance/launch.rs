@@ -4,13 +4,13 @@
 //! started is known to the kit from its first moment, which ends what a scene did not.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bkg_protocol::InstanceId;
 use bkg_protocol::message::Secret;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Child;
 use tokio::time::{Instant, timeout};
@@ -18,6 +18,7 @@ use tokio_tungstenite::accept_hdr_async_with_config;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::http::{StatusCode, header};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_util::task::TaskTracker;
 
 use super::judge::{Expected, Heard, SizeLimits};
 use super::kit::{Kit, KitError, private_listener};
@@ -25,7 +26,7 @@ use super::notebook::Notebook;
 use super::output::Output;
 use super::rule::{Level, Rule};
 use super::session::{Session, Waited};
-use super::target::{Folder, Place};
+use super::target::{Folder, NAMELESS, Place};
 use crate::registry::process_table::{LaunchProcess, ProcessEntry, ProcessRef, ProcessTable};
 use crate::supervisor::environment::{BusPlace, LaunchPlace, launch_environment};
 use crate::supervisor::exit::{ExitCause, MemoryWatch};
@@ -47,6 +48,8 @@ const LARGEST_READ: usize = 64 << 20;
 pub(super) const REGISTER_WITHIN: Duration = Duration::from_secs(5);
 /// From SIGTERM to SIGKILL, as the host has it by default.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
+/// How long the last line of a process that is gone may take to be read.
+const LAST_WORDS_WITHIN: Duration = Duration::from_secs(1);
 /// How long an upgrade may take.
 const UPGRADE_WITHIN: Duration = Duration::from_secs(5);
 
@@ -57,7 +60,9 @@ pub(super) struct Launch<'k> {
     instance: InstanceId,
     token: Secret,
     process: Option<Process>,
-    pub(super) output: Arc<Output>,
+    output: Arc<Output>,
+    /// Done when everything that it wrote has been read.
+    drains: TaskTracker,
     /// The secret that the last `registered` gave.
     pub(super) resume: Option<String>,
     /// The revision of the settings that it was told last.
@@ -88,6 +93,12 @@ pub(super) enum NoSession {
 }
 
 impl NoSession {
+    pub(super) fn sentence(&self) -> &str {
+        match self {
+            Self::NotDialled(came) | Self::NotRegistered(came) => came,
+        }
+    }
+
     /// Notes which rule that breaks, and answers the sentence.
     pub(super) fn note(self, notebook: &Notebook) -> String {
         let (rule, came) = match self {
@@ -132,6 +143,7 @@ impl<'k> Launch<'k> {
             token: Secret::new(InstanceId::new().to_string()),
             process: None,
             output: Output::new(Arc::clone(&kit.notebook)),
+            drains: TaskTracker::new(),
             resume: None,
             revision: 0,
             dials: 0,
@@ -148,9 +160,35 @@ impl<'k> Launch<'k> {
                 let environment = launch.environment(folder, &directory, Some(&runtime_config));
                 launch.spawn(folder, program, args, environment).await?;
             }
-            Place::Address(..) => {}
+            Place::Address(_, settings) => launch.explain(&directory, settings)?,
         }
         Ok(launch)
+    }
+
+    /// Says with which environment the plugin is to be started by hand.
+    fn explain(&self, directory: &Path, settings: &Map<String, Value>) -> Result<(), KitError> {
+        let runtime_config = directory.join("config.runtime.json");
+        self.kit.write(&runtime_config, &entry_text(&json!({ "name": NAMELESS, "settings": settings })))?;
+        let address = self
+            .listener
+            .local_addr()
+            .map_err(|source| KitError::Place { path: runtime_config.clone(), source })?;
+        let data = directory.join("data");
+        let variables = [
+            ("BKG_PLUGIN_BUS_URL", format!("ws://{address}/")),
+            ("BKG_PLUGIN_BUS_PORT", address.port().to_string()),
+            ("BKG_PLUGIN_NAME", NAMELESS.to_owned()),
+            ("BKG_PLUGIN_INSTANCE", self.instance.to_string()),
+            ("BKG_PLUGIN_TOKEN", self.token.reveal().to_owned()),
+            ("BKG_PLUGIN_CONFIG_PATH", runtime_config.display().to_string()),
+            ("BKG_PLUGIN_DATA_DIR", data.display().to_string()),
+            ("BKG_DATABASE_PATH", data.join(format!("{NAMELESS}.db")).display().to_string()),
+            ("BKG_PLUGIN_CACHE_DIR", self.kit.cache().display().to_string()),
+            ("PLUGIN_PORT", "0".to_owned()),
+        ];
+        let lines = variables.map(|(name, value)| format!("export {name}={value}")).join("\n");
+        self.kit.progress.say(&format!("start the plugin with this environment:\n{lines}"));
+        Ok(())
     }
 
     /// Runs `prepare.sh` where there is one; it has no bus.
@@ -170,6 +208,7 @@ impl<'k> Launch<'k> {
             token: Secret::new(String::new()),
             process: None,
             output: Output::new(Arc::clone(&kit.notebook)),
+            drains: TaskTracker::new(),
             resume: None,
             revision: 0,
             dials: 0,
@@ -186,7 +225,7 @@ impl<'k> Launch<'k> {
             Some(cause) => format!("it {cause}"),
             None => format!("it ran for {} s and was ended", within.as_secs()),
         };
-        let came = format!("{came}{}", launch.output.last_words());
+        let came = format!("{came}{}", launch.last_words().await);
         kit.notebook.broken(Rule::Prepares, "`prepare.sh` ends with code 0", came);
         Err(NoLaunch::Plugin("`prepare.sh` failed".to_owned()))
     }
@@ -194,7 +233,7 @@ impl<'k> Launch<'k> {
     fn environment(
         &self,
         folder: &Folder,
-        directory: &std::path::Path,
+        directory: &Path,
         runtime_config: Option<&PathBuf>,
     ) -> Vec<(OsString, OsString)> {
         let cache = self.kit.cache();
@@ -246,8 +285,9 @@ impl<'k> Launch<'k> {
             self.kit.notebook.remark(Rule::DialsInTime, remark);
         }
         // They end with the pipes, which nothing of the launch outlives.
-        tokio::spawn(Arc::clone(&self.output).drain(stdout));
-        tokio::spawn(Arc::clone(&self.output).drain(stderr));
+        self.drains.spawn(Arc::clone(&self.output).drain(stdout));
+        self.drains.spawn(Arc::clone(&self.output).drain(stderr));
+        self.drains.close();
         self.process = Some(Process { launched: process, child, memory, exit: None });
         Ok(())
     }
@@ -323,7 +363,7 @@ impl<'k> Launch<'k> {
         let mut session = match self.dialled(within).await {
             Dialled::Session(session) => *session,
             Dialled::Exited(cause) => {
-                let last_words = self.output.last_words();
+                let last_words = self.last_words().await;
                 return Err(NoSession::NotDialled(format!("it {cause} before it dialled{last_words}")));
             }
             Dialled::Late => {
@@ -366,6 +406,13 @@ impl<'k> Launch<'k> {
     /// How the first process ended, if it does in time.
     pub(super) async fn exited(&mut self, within: Duration) -> Option<ExitCause> {
         timeout(within, exit_of(&mut self.process)).await.ok()
+    }
+
+    /// What it wrote last, once nobody can write any more.
+    async fn last_words(&self) -> String {
+        // Longer only where somebody else holds its pipes.
+        let _ = timeout(LAST_WORDS_WITHIN, self.drains.wait()).await;
+        self.output.last_words()
     }
 
     /// The processes in the group of its first one.

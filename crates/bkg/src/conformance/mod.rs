@@ -6,18 +6,25 @@
 //! [`KitError`], and when it returns nothing that it started is left. Called by `bkg check`.
 
 mod asks;
+mod beats;
 mod begin;
+mod cancels;
+mod endings;
 mod judge;
 mod kit;
 mod launch;
 mod notebook;
 mod output;
+mod play;
 mod questions;
 mod report;
 mod rule;
 mod schemas;
 mod session;
+mod settings;
 mod stage;
+mod strays;
+mod streams;
 mod target;
 
 use std::fmt;
@@ -30,7 +37,6 @@ pub use rule::{Level, Rule};
 pub use target::{Target, TargetError};
 
 use kit::Kit;
-use stage::{Halt, Stage};
 
 /// What is wanted of a check.
 #[derive(Debug, Clone, Default)]
@@ -88,7 +94,7 @@ pub async fn check(
     let played = tokio::select! {
         biased;
         () = stop => None,
-        played = play(&kit) => Some(played),
+        played = play::play(&kit) => Some(played),
     };
     // Also after a failure: who cannot go on still cleans up.
     let ended = kit.end_all().await;
@@ -96,33 +102,6 @@ pub async fn check(
     let reason = played?;
     ended?;
     Ok(Checked::Report(Box::new(report(&kit, &reason))))
-}
-
-/// Plays every scene; answers why what nobody tried was not tried.
-async fn play(kit: &Kit<'_>) -> Result<String, KitError> {
-    match begin::begin(kit).await {
-        Ok(()) => {}
-        Err(Halt::Kit(error)) => return Err(error),
-        Err(Halt::Stuck(reason)) => return Ok(reason),
-    }
-    kit.progress.say("it registers; questions and faults come now");
-    work(kit).await?;
-    Ok("nothing that it is about came to pass".to_owned())
-}
-
-/// Everything that is asked of a plugin at work.
-async fn work(kit: &Kit<'_>) -> Result<(), KitError> {
-    let stage = &mut Stage::new(kit);
-    stage
-        .tried(&[Rule::ExampleAnswered, Rule::OneResponseEach, Rule::AnswersOwnIds], asks::example)
-        .await?;
-    stage.tried(&[Rule::UnknownCapabilityRefused], asks::unknown).await?;
-    stage.tried(&[Rule::UnknownTypeIgnored], asks::unknown_type).await?;
-    stage.tried(&[Rule::UnknownMembersIgnored], asks::unknown_members).await?;
-    stage.tried(&[Rule::BadPayloadSurvived], asks::bad_payloads).await?;
-    stage.tried(&[Rule::ConcurrentIds], asks::concurrent).await?;
-    stage.tried(&[Rule::LargeRequestSurvived, Rule::FrameSizeKept], asks::large).await?;
-    stage.end().await
 }
 
 fn report(kit: &Kit<'_>, otherwise: &str) -> Report {
@@ -136,5 +115,5 @@ fn report(kit: &Kit<'_>, otherwise: &str) -> Report {
     let rules = Rule::all().filter(|rule| kit.wishes.wants(*rule)).map(finding).collect();
     let plugin = kit.target.entry().map(|entry| entry.name.to_string());
     let took = kit.notebook.began().elapsed();
-    Report::of(kit.target.to_string(), plugin, contract, rules, took)
+    Report::of(kit.target.to_string(), plugin, contract, kit.wishes, rules, took)
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::Wishes;
 use super::rule::{Level, Rule};
 
 /// Everything that a check found out.
@@ -20,8 +21,11 @@ pub struct Report {
     pub plugin: Option<String>,
     /// What the plugin registered for; missing if it never did.
     pub contract: Option<Level>,
-    /// Whose rules all hold; missing if a rule of the base level is broken.
+    /// The highest level of which no rule is broken; missing if one of the base level is, or if only some
+    /// rules were asked for.
     pub level: Option<Level>,
+    /// Whether all rules were asked for that there are at the level.
+    pub is_whole: bool,
     /// How many rules came out how.
     pub counts: Counts,
     /// How long it took, in milliseconds.
@@ -61,7 +65,6 @@ pub struct Finding {
     #[serde(flatten)]
     pub outcome: Outcome,
     /// What is allowed and still worth a look.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub remarks: Vec<String>,
 }
 
@@ -98,6 +101,7 @@ impl Report {
         target: String,
         plugin: Option<String>,
         contract: Option<Level>,
+        wishes: &Wishes,
         rules: Vec<Finding>,
         took: Duration,
     ) -> Self {
@@ -114,13 +118,15 @@ impl Report {
             let broken = |finding: &&Finding| matches!(finding.outcome, Outcome::Broken { .. });
             rules.iter().filter(broken).any(|finding| finding.level == level)
         };
-        let level = match contract {
+        let is_whole = wishes.only.is_empty();
+        let level = match contract.map(|contract| wishes.level.unwrap_or(contract).min(contract)) {
             None => None,
+            _ if !is_whole => None,
             Some(_) if is_broken(Level::Base) => None,
             Some(Level::Extended) if !is_broken(Level::Extended) => Some(Level::Extended),
             Some(_) => Some(Level::Base),
         };
-        Self { target, plugin, contract, level, counts, took_ms: took.as_millis() as u64, rules }
+        Self { target, plugin, contract, level, is_whole, counts, took_ms: took.as_millis() as u64, rules }
     }
 
     /// Whether no rule is broken.

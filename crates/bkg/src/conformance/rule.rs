@@ -94,7 +94,6 @@ use Level::{Base, Extended};
 const TRANSPORT: &str = "1-transport";
 const STARTS: &str = "3-how-the-host-starts-a-plugin";
 const SAYS: &str = "what-a-plugin-says";
-const RELIES: &str = "what-a-base-plugin-can-rely-on";
 const CONTRACT: &str = "5-the-extended-contract";
 const STREAMS: &str = "6-streams-and-credit";
 const CANCEL: &str = "7-cancel";
@@ -144,7 +143,7 @@ const TABLE: &[Row] = &[
         Rule::ExampleAnswered,
         "example-answered",
         Base,
-        "The question in `check.json` is answered with success.",
+        "The questions of `check.json` are answered with success.",
         SAYS,
     ),
     Row(Rule::OneResponseEach, "one-response-each", Base, "A request has one `response`, never two.", SAYS),

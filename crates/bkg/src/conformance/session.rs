@@ -4,7 +4,6 @@
 //! decides nothing. The invariant: while something is written or waited for, what comes is read, so that
 //! neither side can lock the other; every wait has a deadline.
 
-use std::collections::HashSet;
 use std::net::{Shutdown, TcpStream as StdTcpStream};
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -21,6 +20,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::judge::{Asked, Heard};
 use super::questions::Question;
+use super::rule::Rule;
 
 /// How long the plugin may take nothing from its socket while the kit writes.
 const SEND_WITHIN: Duration = Duration::from_secs(10);
@@ -63,7 +63,6 @@ pub(super) struct Session<'a> {
     stream: SplitStream<Socket>,
     /// The same connection, to cut it.
     link: StdTcpStream,
-    pub(super) began: Instant,
     pub(super) heard: Heard<'a>,
     pub(super) gone: Option<Gone>,
 }
@@ -72,7 +71,7 @@ impl<'a> Session<'a> {
     pub(super) fn new(socket: Socket, heard: Heard<'a>) -> std::io::Result<Self> {
         let link = StdTcpStream::from(socket.get_ref().as_fd().try_clone_to_owned()?);
         let (sink, stream) = socket.split();
-        Ok(Self { sink, stream, link, began: Instant::now(), heard, gone: None })
+        Ok(Self { sink, stream, link, heard, gone: None })
     }
 
     /// Waits until something is so, for `within` at most.
@@ -229,6 +228,13 @@ impl<'a> Session<'a> {
         self.heard.asked.insert(id.to_owned(), asked);
     }
 
+    /// Notes which rule a second response to this request breaks.
+    pub(super) fn blame(&mut self, id: &str, rule: Rule) {
+        if let Some(asked) = self.heard.asked.get_mut(id) {
+            asked.blame = Some(rule);
+        }
+    }
+
     /// Gives a stream credit for `n` more chunks.
     pub(super) async fn grant(&mut self, id: &str, n: u32) {
         if let Some(asked) = self.heard.asked.get_mut(id) {
@@ -259,9 +265,10 @@ impl<'a> Session<'a> {
         self.send(Message::Close(Some(frame))).await;
     }
 
-    /// The requests that were put to the plugin here.
-    pub(super) fn ids(&self) -> HashSet<String> {
-        self.heard.asked.keys().cloned().collect()
+    /// The requests that were put to the plugin here and have no answer.
+    pub(super) fn open_ids(&self) -> Vec<String> {
+        let open = self.heard.asked.iter().filter(|(_, asked)| asked.response.is_none());
+        open.map(|(id, _)| id.clone()).collect()
     }
 }
 

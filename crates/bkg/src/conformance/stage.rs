@@ -22,6 +22,9 @@ pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 pub(super) const FIRST_DIAL_WITHIN: Duration = Duration::from_secs(600);
 /// How long it may take when it has been started here before.
 pub(super) const DIAL_WITHIN: Duration = Duration::from_secs(30);
+/// How long the kit listens where the claim is that nothing comes. Too short for a plugin that is slow to
+/// break the rule, which it then breaks unseen; never a reason to blame one.
+pub(super) const SILENCE: Duration = Duration::from_millis(250);
 /// How often a scene may need a new launch: what breaks under everything is not tried for ever.
 const MOST_LAUNCHES: u32 = 12;
 
@@ -69,6 +72,11 @@ pub(super) struct Stage<'k> {
 impl<'k> Stage<'k> {
     pub(super) fn new(kit: &'k Kit<'k>) -> Self {
         Self { kit, launch: None, session: None, launches_left: MOST_LAUNCHES }
+    }
+
+    /// A stage on which a plugin plays already.
+    pub(super) fn with(kit: &'k Kit<'k>, launch: Launch<'k>, session: Session<'k>) -> Self {
+        Self { launch: Some(launch), session: Some(session), ..Self::new(kit) }
     }
 
     /// Tries some rules, if any of them was asked for; where that proves impossible they count as not

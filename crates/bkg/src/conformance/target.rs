@@ -15,7 +15,7 @@ use crate::config::{EntryError, Layers, PluginEntry};
 /// The file in a plugin's folder that says what it may be asked.
 const QUESTIONS_FILE: &str = "check.json";
 /// The name of a plugin that has neither an entry nor a folder with a name that could be one.
-const NAMELESS: &str = "plugin";
+pub(super) const NAMELESS: &str = "plugin";
 
 /// What is checked.
 #[derive(Debug)]
@@ -98,6 +98,11 @@ impl Target {
             None => Questions::default(),
         };
         Ok(Self { named: named.to_owned(), place: Place::Folder(Box::new(folder)), questions })
+    }
+
+    /// Whether somebody else starts the plugin, and has to be told how.
+    pub fn is_by_hand(&self) -> bool {
+        matches!(self.place, Place::Address(..))
     }
 
     /// The entry that the plugin was given.

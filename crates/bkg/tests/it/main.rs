@@ -14,6 +14,7 @@ mod calls;
 mod catalogue;
 mod command_line;
 mod configuration;
+mod conformance;
 mod connections;
 mod daemon;
 mod dev;

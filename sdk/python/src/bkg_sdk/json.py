@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import types
 import typing
 from collections.abc import Hashable
@@ -42,7 +43,41 @@ def write(value: object) -> bytes:
     >>> write({"pong": True})
     b'{"pong":true}'
     """
-    return msgspec.json.encode(_plain(value))
+    plain = _plain(value)
+    try:
+        return msgspec.json.encode(plain)
+    except UnicodeEncodeError:
+        return msgspec.json.encode(_escaped(plain))
+
+
+def _escaped(value: object) -> object:
+    """The value with texts that hold half a character written already, since `msgspec` does not write them.
+
+    JSON does, as `\\udc80`, and Python has such texts: names of files that are no UTF-8.
+    """
+    match value:
+        case str():
+            return value if _is_whole(value) else msgspec.Raw(json.dumps(value).encode())
+        case dict():
+            members = {name: _escaped(member) for name, member in value.items()}
+            if all(_is_whole(name) for name in members if isinstance(name, str)):
+                return members
+            parts = [
+                json.dumps(name).encode() + b":" + msgspec.json.encode(each)
+                for name, each in members.items()
+            ]
+            return msgspec.Raw(b"{" + b",".join(parts) + b"}")
+        case list() | tuple() | set() | frozenset():
+            return [_escaped(item) for item in value]
+    return value
+
+
+def _is_whole(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def raw(value: object) -> RawJson:
@@ -101,6 +136,9 @@ def read(text: RawJson, wanted: type[T]) -> T:
         found = _decoder(cast("Hashable", wanted)).decode(text)
         return cast("T", _built(found))
     except msgspec.DecodeError as problem:
+        if wanted is Any and b"\\u" in bytes(text):
+            # Half a character is JSON too, which `msgspec` does not read.
+            return cast("T", json.loads(bytes(text)))
         raise Misfit.of(str(problem)) from None
     except UnicodeDecodeError:
         raise Misfit("the text is not UTF-8", None) from None

@@ -20,6 +20,7 @@ from msgspec import UNSET
 
 from .json import RawJson
 from .protocol import message as m
+from .protocol.error import writable
 from .session import Session
 
 KEPT = 512
@@ -124,14 +125,14 @@ def _written(fields: Mapping[str, object] | None) -> RawJson | msgspec.UnsetType
     try:
         text = msgspec.json.encode(dict(fields), enc_hook=_as_text)
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
-        text = msgspec.json.encode({str(name): _as_text(value) for name, value in fields.items()})
+        text = msgspec.json.encode({_as_text(name): _as_text(value) for name, value in fields.items()})
     return RawJson(text) if len(text) <= LARGEST_FIELDS else UNSET
 
 
 def _as_text(value: object) -> str:
     """A fact for people has a text, whatever it is; one whose text fails must not break the line."""
     try:
-        return str(value)
+        return writable(str(value))
     except Exception:
         return f"<{type(value).__name__}>"
 

@@ -25,6 +25,9 @@ command line; `test_browser.py` shows it for pages of other sites, in a real bro
 
 `test_operating.py` types every command of `docs/operating.md` and of the pages beside it.
 
+`test_ping.py` asks every `ping` the same list, `scenarios/`; `test_mutations.py` breaks an SDK and has
+`bkg check` find it.
+
 `test_base_plugin.py`, `test_launches.py` and `test_daemon.py` show what holds below the HTTP surface.
 """
 
@@ -34,6 +37,9 @@ from pathlib import Path
 
 import pytest
 from harness import ADMIN_PASSWORD, Host, PluginFolder, apikeys, base_echo, llmserver, misbehave
+
+# Before anybody imports them: what fails there says what it saw, as in a test.
+pytest.register_assert_rewrite("scenarios")
 
 # A proxy of the machine must not stand between the tests and loopback.
 os.environ["NO_PROXY"] = "127.0.0.1,localhost"

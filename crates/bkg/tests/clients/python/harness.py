@@ -74,6 +74,28 @@ class PluginFolder:
         (folder / "config.json").write_text(json.dumps({**settings, **self.settings}))
 
 
+@dataclass(frozen=True)
+class PluginInPlace(PluginFolder):
+    """A plugin that runs from the repository itself, where it finds what it is built from.
+
+    What it installs is kept in the user's cache, as for a daemon that somebody starts in the checkout.
+    """
+
+    def write_below(self, directory: Path) -> None:
+        """Links to the folder; what the test wants otherwise stands in the directory's `plugins.json`."""
+        (directory / self.name).symlink_to(self.source)
+        listed = directory / "plugins.json"
+        entries = json.loads(listed.read_text()) if listed.exists() else []
+        changed = {"name": self.name, **self.entry, "settings": self.settings}
+        listed.write_text(json.dumps([*entries, changed], indent=2))
+
+
+def users_cache() -> Path:
+    """Where a daemon of whoever runs the tests keeps what it installs."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "bkg"
+    return Path(os.environ.get("BKG_CACHE_DIR", cache))
+
+
 def llmserver(**settings: Any) -> PluginFolder:
     """The bundled llmserver, as `scripts/test` built it."""
     return PluginFolder("llmserver", BUNDLED / "llmserver", settings, binary="bkg-plugin-llmserver")
@@ -173,14 +195,20 @@ class Host:
         self.environment = {
             name: value for name, value in os.environ.items() if not name.startswith(("BKG_", "ADMIN_"))
         }
-        self.environment["BKG_CACHE_DIR"] = str(directory / "cache")
+        in_place = any(isinstance(plugin, PluginInPlace) for plugin in plugins)
+        self.environment["BKG_CACHE_DIR"] = str(users_cache() if in_place else directory / "cache")
+        # Installing may take its time, once.
+        self.patience = 300.0 if in_place else 15.0
         # The logins of whoever runs the tests are none of a test's business.
         self.environment["XDG_CONFIG_HOME"] = str(directory / "settings")
         self.environment.update(environment or {})
         self.waited_for = [
             plugin.name
             for plugin in plugins
-            if json.loads((self.plugins / plugin.name / "plugin.json").read_text()).get("autostart")
+            if {
+                **json.loads((self.plugins / plugin.name / "plugin.json").read_text()),
+                **plugin.entry,
+            }.get("autostart")
         ]
         self.process: subprocess.Popen[bytes] | None = None
         self.ports: dict[str, Any] = {}
@@ -222,7 +250,7 @@ class Host:
         """Reads the key, and waits until the autostarted plugins serve."""
         self.key = (self.data / "root.key").read_text().strip()
         for name in self.waited_for:
-            self.until_running(name)
+            self.until_running(name, within=self.patience)
 
     def stop(self) -> None:
         """Stops the daemon as an operator does; it must leave with 0 and without a panic behind it.
@@ -326,7 +354,9 @@ class Host:
         (instance,) = self.plugin(name)["instances"]
         return dict(instance)
 
-    def until_running(self, name: str, *, not_pid: int | None = None) -> dict[str, Any]:
+    def until_running(
+        self, name: str, *, not_pid: int | None = None, within: float = 15.0
+    ) -> dict[str, Any]:
         """Waits until the plugin serves, with another process than `not_pid`; returns its instance."""
 
         def running() -> dict[str, Any] | None:
@@ -336,7 +366,7 @@ class Host:
                     return dict(instance)
             return None
 
-        return until(running, f"`{name}` is running: {self.plugin(name)}")
+        return until(running, f"`{name}` is running: {self.plugin(name)}", within=within)
 
     def lifecycle(self, name: str, action: str, *, wait: int = 30) -> Answer:
         """`start`, `stop` or `restart`, waited for."""

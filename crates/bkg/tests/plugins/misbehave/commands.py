@@ -13,6 +13,7 @@ import sys
 import uuid
 from pathlib import Path
 
+import faults
 from session import Frame, Plugin, Request, capability, now_ms
 from websocket import BINARY, TEXT, Closed, Refused, WebSocket
 
@@ -22,6 +23,19 @@ from websocket import BINARY, TEXT, Closed, Refused, WebSocket
 @capability("test.echo")
 async def echo(plugin: Plugin, request: Request) -> None:
     await request.answer(request.frame.get("payload"))
+
+
+@capability("test.word")
+async def word(plugin: Plugin, request: Request) -> None:
+    await faults.before_word(plugin, request)
+    if plugin.plants("example-answered"):
+        await request.fail({"code": "internal", "message": "it does not know the word"})
+        return
+    await request.answer(
+        {"text": request.option("text", None), "word": (plugin.config["current"] or {}).get("word")}
+    )
+    if plugin.plants_once("one-response-each"):
+        await request.answer({"again": True})
 
 
 @capability("test.frame")
@@ -49,12 +63,17 @@ async def wait(plugin: Plugin, request: Request) -> None:
 @capability("test.stream")
 async def stream(plugin: Plugin, request: Request) -> None:
     filler = "x" * request.option("size", 1)
+    if not request.frame.get("stream"):
+        await request.answer([{"number": number} for number in range(request.option("n", 10))])
+        return
     for number in range(request.option("n", 10)):
         await request.pause(request.option("delayMs", 0))
         if not await request.chunk({"number": number, "filler": filler}):
             await request.answer_cancelled()
             return
     await request.answer()
+    if plugin.plants_once("no-chunk-after-response"):
+        await request.chunk({"number": "too late"}, heed_credit=False)
 
 
 @capability("test.chunks")
@@ -187,7 +206,8 @@ async def both(plugin: Plugin, request: Request) -> None:
 
 @capability("test.huge")
 async def huge(plugin: Plugin, request: Request) -> None:
-    await request.answer("x" * request.option("bytes", 17 << 20))
+    data = "x" * request.option("bytes", 17 << 20)
+    await plugin.send(type="response", requestId=request.id, success=True, data=data)
 
 
 # What breaks the rules of a stream.

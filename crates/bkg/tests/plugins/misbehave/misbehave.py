@@ -13,6 +13,7 @@ import subprocess
 from pathlib import Path
 
 import commands  # noqa: F401  (enters the commands)
+import faults
 import models  # noqa: F401  (enters the models)
 from session import Plugin
 
@@ -23,7 +24,8 @@ def main() -> None:
     settings = entry.get("settings") or {}
     if settings.get("leaveChild"):
         subprocess.Popen(["sleep", "100000"], start_new_session=True)
-    if settings.get("ignoreTerm"):
+    faults.at_start(settings.get("fault", ""))
+    if settings.get("ignoreTerm") or settings.get("fault") == "ends-at-sigterm":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     asyncio.run(Plugin(entry).run())
 

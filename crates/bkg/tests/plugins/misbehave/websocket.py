@@ -7,6 +7,7 @@ invariant: frames are written whole, one after the other, by whichever task writ
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import os
 import struct
@@ -41,6 +42,7 @@ class WebSocket:
         self.reader = reader
         self.writer = writer
         self.answers_pings = True
+        self.answers_closes = True
 
     @classmethod
     async def connect(cls, url: str, headers: dict[str, str] | None = None) -> "WebSocket":
@@ -102,6 +104,12 @@ class WebSocket:
                     await self.send_frame(PONG, payload)
             elif opcode == CLOSE:
                 code = struct.unpack("!H", payload[:2])[0] if len(payload) >= 2 else 1005
+                if self.answers_closes:
+                    with contextlib.suppress(Closed):
+                        await self.send_frame(CLOSE, payload[:2])
+                    self.writer.close()
+                else:
+                    self.abort()
                 raise Closed(code, payload[2:].decode(errors="replace"))
             elif opcode != PONG:
                 message += payload

@@ -149,7 +149,13 @@ def error_to_raw(error: WireError) -> msgspec.Raw:
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
         members = error._members()
         members.pop("details", None)
-        return msgspec.Raw(msgspec.json.encode(members))
+        told = {name: writable(each) if isinstance(each, str) else each for name, each in members.items()}
+        return msgspec.Raw(msgspec.json.encode(told))
+
+
+def writable(text: str) -> str:
+    """A text for people: what has no UTF-8, as in some names of files, is written as `\\udc80`."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def error_of_raw(raw: msgspec.Raw) -> WireError:

@@ -7,12 +7,15 @@ Nothing here knows whether a message is allowed; that is the halves' affair.
 
 from __future__ import annotations
 
+import json
+import re
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from . import message as m
+from .error import writable
 
 M = TypeVar("M", bound=m.Message)
 
@@ -60,6 +63,8 @@ class Direction(Generic[M]):
             members = msgspec.json.decode(frame, type=dict[str, msgspec.Raw])
             kind = msgspec.json.decode(members["type"], type=str)
         except (msgspec.DecodeError, UnicodeDecodeError):
+            if _HALF.search(frame):
+                return self._decode_half_characters(frame, problem)
             raise FrameError(problem) from None
         except KeyError:
             raise FrameError("`type` is missing") from None
@@ -70,6 +75,77 @@ class Direction(Generic[M]):
             return _read_leniently(known, members)
         except (msgspec.MsgspecError, UnicodeDecodeError) as problem_again:
             raise FrameError(str(problem_again), kind, _request_id(members)) from None
+
+    def _decode_half_characters(self, frame: bytes, problem: str) -> M | UnknownType:
+        """Reads a frame in which somebody wrote half a character, such as `\\ud800`.
+
+        JSON allows that, and whoever passes a payload on has not looked. `msgspec` does not read it: what
+        crosses unread is set aside, and put back as it came.
+        """
+        try:
+            members = _split(frame.decode())
+        except (ValueError, RecursionError):
+            raise FrameError(problem) from None
+        aside = {name: msgspec.Raw(members[name].encode()) for name in _UNREAD if name in members}
+        rest = {**members, **dict.fromkeys(aside, "null")}
+        text = ",".join(f"{json.dumps(name)}:{member}" for name, member in rest.items())
+        rest_of_frame = f"{{{text}}}".encode()
+        try:
+            msgspec.json.decode(rest_of_frame)
+        except msgspec.DecodeError:
+            raise FrameError(problem, _text_of(members, "type"), _text_of(members, "requestId")) from None
+        message = self.decode(rest_of_frame)
+        if isinstance(message, UnknownType):
+            return message
+        kept = {name: raw for name, raw in aside.items() if hasattr(message, name)}
+        return msgspec.structs.replace(message, **kept)
+
+
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+"""What a half of a character begins with, and a pair of halves too."""
+_UNREAD = ("payload", "data", "config")
+"""Members that cross as the text that they are."""
+_SPACE = re.compile(r"[ \t\n\r]*")
+# Only where a value ends is of interest; a number of any length is one.
+_DECODER = json.JSONDecoder(parse_int=len, parse_float=len)
+
+
+def _split(text: str) -> dict[str, str]:
+    """The members of an object as the texts that they are. Raises `ValueError` where it is none."""
+    members: dict[str, str] = {}
+    at = _after(text, 0, "{")
+    if text.startswith("}", at):
+        at = _after(text, at, "}")
+    else:
+        while True:
+            name, at = _DECODER.raw_decode(text, at)
+            if not isinstance(name, str):
+                raise ValueError("a member has no name")
+            at = _after(text, at, ":")
+            _, end = _DECODER.raw_decode(text, at)
+            members[name] = text[at:end]
+            at = _SPACE.match(text, end).end()  # type: ignore[union-attr]
+            if text.startswith("}", at):
+                at = _after(text, at, "}")
+                break
+            at = _after(text, at, ",")
+    if at != len(text):
+        raise ValueError("something follows the object")
+    return members
+
+
+def _text_of(members: dict[str, str], name: str) -> str | None:
+    """What a member says, where it is a text that can be sent back."""
+    found = json.loads(members.get(name, "null"))
+    return found if isinstance(found, str) and found.isascii() else None
+
+
+def _after(text: str, at: int, mark: str) -> int:
+    """Where the next thing begins that is no space, after this mark."""
+    at = _SPACE.match(text, at).end()  # type: ignore[union-attr]
+    if not text.startswith(mark, at):
+        raise ValueError(f"`{mark}` is missing")
+    return _SPACE.match(text, at + len(mark)).end()  # type: ignore[union-attr]
 
 
 def _union(types: list[Any]) -> Any:
@@ -219,4 +295,10 @@ def encode(message: m.Message) -> bytes:
         told: dict[str, Any] = {"type": "telemetry", **message.further}
         told |= {"plugin": message.plugin, "cpu": message.cpu, "mem_bytes": message.mem_bytes}
         return _encoder.encode({name: value for name, value in told.items() if value is not None})
-    return _encoder.encode(message)
+    try:
+        return _encoder.encode(message)
+    except UnicodeEncodeError:
+        # A frame that cannot be written would leave somebody waiting.
+        members = msgspec.structs.asdict(message)
+        mended = {name: writable(each) for name, each in members.items() if isinstance(each, str)}
+        return _encoder.encode(msgspec.structs.replace(message, **mended))
