@@ -68,7 +68,8 @@ fn text(report: &Report, output: &Output) -> String {
             let (word, paint, why) = match &finding.outcome {
                 Outcome::Passed => ("passed", Some(Paint::Green), None),
                 Outcome::Broken { .. } => ("BROKEN", Some(Paint::Red), None),
-                Outcome::NotTried { reason } => ("not tried", Some(Paint::Yellow), Some(reason)),
+                // Why stands below, once for all that have one reason.
+                Outcome::NotTried { .. } => ("not tried", Some(Paint::Yellow), None),
                 Outcome::NotApplicable { reason } => ("does not apply", Some(Paint::Dim), Some(reason)),
             };
             let why = why.map(|why| format!(": {}", harmless(why))).unwrap_or_default();
@@ -80,11 +81,28 @@ fn text(report: &Report, output: &Output) -> String {
         }
         text.push('\n');
     }
+    text.push_str(&untried(report));
     for finding in report.broken() {
         text.push_str(&broken(finding, output));
     }
     text.push_str(&summary(report));
     text
+}
+
+/// What was not tried, by the reason.
+fn untried(report: &Report) -> String {
+    let mut by_reason: Vec<(&str, Vec<&str>)> = Vec::new();
+    for finding in &report.rules {
+        let Outcome::NotTried { reason } = &finding.outcome else { continue };
+        match by_reason.iter_mut().find(|(other, _)| other == reason) {
+            Some((_, rules)) => rules.push(finding.rule.id()),
+            None => by_reason.push((reason, vec![finding.rule.id()])),
+        }
+    }
+    let paragraph = |(reason, rules): &(&str, Vec<&str>)| {
+        format!("not tried: {}\n  {}\n\n", harmless(reason), rules.join(", "))
+    };
+    by_reason.iter().map(paragraph).collect()
 }
 
 fn broken(finding: &Finding, output: &Output) -> String {

@@ -13,6 +13,8 @@ use crate::registry::process_table::ProcessRef;
 
 /// How long `prepare.sh` may run, as the host has it by default.
 const PREPARE_WITHIN: Duration = Duration::from_secs(30 * 60);
+/// Why nothing else can be tried.
+const NEVER_REGISTERED: &str = "the plugin never registered";
 /// How long the kit keeps `registered` back, to see that nothing comes before it.
 const KEPT_BACK: Duration = Duration::from_millis(250);
 
@@ -26,17 +28,17 @@ pub(super) async fn begin<'k>(kit: &'k Kit<'k>) -> Result<Option<Stage<'k>>, Hal
     let mut launch = match Launch::start(kit).await {
         Ok(launch) => launch,
         Err(NoLaunch::Plugin(reason)) => {
-            kit.notebook.broken(Rule::DialsInTime, "a process", reason.clone());
-            return Err(Halt::Stuck(reason));
+            kit.notebook.broken(Rule::DialsInTime, "a process", reason);
+            return Err(Halt::Stuck(NEVER_REGISTERED.to_owned()));
         }
         Err(other) => return Err(other.into()),
     };
     let mut session = match launch.registering(FIRST_DIAL_WITHIN).await {
         Ok(session) => session,
         Err(missing) => {
-            let reason = missing.note(&kit.notebook);
+            missing.note(&kit.notebook);
             launch.end().await?;
-            return Err(Halt::Stuck(format!("the plugin did not register: {reason}")));
+            return Err(Halt::Stuck(NEVER_REGISTERED.to_owned()));
         }
     };
     kit.notebook.passed(Rule::DialsInTime);

@@ -16,9 +16,10 @@ use super::streams::{finish, held_stream};
 
 /// How long a drained plugin has, as `drain` says.
 const DRAIN_WITHIN: Duration = Duration::from_secs(20);
-/// For how long it is watched how often a plugin dials that is turned away: the claim is that it does not
-/// do so without pauses.
-const WATCHED: Duration = Duration::from_secs(2);
+/// A pause of this length between two connections is polite: the claim is that nothing dials meanwhile.
+const POLITE_PAUSE: Duration = Duration::from_secs(1);
+/// For how long it is watched at most how often a plugin dials that is turned away.
+const WATCHED: Duration = Duration::from_secs(10);
 /// How many connections within that are too many: the host makes whoever dials so often wait.
 const TOO_MANY: u32 = 20;
 /// How long a plugin that was turned away may take to read that.
@@ -194,9 +195,9 @@ async fn turn_away(stage: &mut Stage<'_>, rule: Rule, code: u16, reason: &str) -
     stage.session = None;
     let launch = stage.launch.as_mut().expect("the scene has a launch");
     let before = launch.dials;
-    let end = Instant::now() + WATCHED;
-    loop {
-        match launch.dialled(end.saturating_duration_since(Instant::now())).await {
+    let begun = Instant::now();
+    while begun.elapsed() < WATCHED {
+        match launch.dialled(POLITE_PAUSE).await {
             Dialled::Exited(_) | Dialled::Late => break,
             Dialled::Session(mut session) => {
                 session
@@ -208,7 +209,8 @@ async fn turn_away(stage: &mut Stage<'_>, rule: Rule, code: u16, reason: &str) -
         }
         if launch.dials - before > TOO_MANY {
             let expected = "its end, or further connections with pauses between them";
-            let came = format!("{} connections within {} s", launch.dials - before, WATCHED.as_secs());
+            let seconds = begun.elapsed().as_secs_f64();
+            let came = format!("{} connections within {seconds:.1} s", launch.dials - before);
             notebook.broken(rule, expected, came);
             return Ok(());
         }

@@ -514,4 +514,39 @@ mod tests {
             assert!(anchors.iter().any(|anchor| anchor == wanted), "{}: {wanted}", rule.id());
         }
     }
+
+    const TABLE_OPENS: &str =
+        "<!-- rules: written by `BKG_BLESS=1 cargo test -p bkg --lib conformance::rule` -->\n";
+    const TABLE_CLOSES: &str = "<!-- /rules -->";
+
+    fn table() -> String {
+        let mut table = "| rule | level | what it demands | see |\n|---|---|---|---|\n".to_owned();
+        for rule in Rule::all() {
+            let anchor = rule.row().4;
+            let name =
+                anchor.trim_start_matches(|c: char| c.is_ascii_digit() || c == '-').replace('-', " ");
+            let row = format!(
+                "| `{}` | {} | {} | [{name}](protocol.md#{anchor}) |\n",
+                rule.id(),
+                rule.level(),
+                rule.demand()
+            );
+            table.push_str(&row);
+        }
+        table
+    }
+
+    #[test]
+    fn the_page_shows_the_rules_as_they_are() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/conformance.md");
+        let page = std::fs::read_to_string(&path).unwrap();
+        let (before, rest) = page.split_once(TABLE_OPENS).expect("the page has the place of the table");
+        let (shown, after) = rest.split_once(TABLE_CLOSES).expect("the table ends");
+        if std::env::var_os("BKG_BLESS").is_some_and(|value| value == "1") {
+            std::fs::write(&path, format!("{before}{TABLE_OPENS}{}{TABLE_CLOSES}{after}", table()))
+                .unwrap();
+        } else {
+            assert_eq!(shown, table(), "run with `BKG_BLESS=1` and read the difference");
+        }
+    }
 }

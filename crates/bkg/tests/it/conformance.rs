@@ -193,8 +193,10 @@ async fn what_never_dials_leaves_the_rest_untried() {
     let report = report(&target(&root, json!({})), Wishes::default()).await;
     assert_eq!(broken(&report), [Rule::DialsInTime]);
     assert_eq!(report.contract, None);
-    let Outcome::NotTried { reason } = outcome(&report, Rule::ConcurrentIds) else { panic!() };
-    assert!(reason.contains("out of luck"), "{reason}");
+    let Outcome::Broken { came, .. } = outcome(&report, Rule::DialsInTime) else { panic!() };
+    assert_eq!(came, "it exited with code 3 before it dialled; its last lines: out of luck");
+    let reason = "the plugin never registered".to_owned();
+    assert_eq!(*outcome(&report, Rule::ConcurrentIds), Outcome::NotTried { reason });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
