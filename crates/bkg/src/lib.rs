@@ -1,7 +1,7 @@
 //! The Backplane daemon as a library; the one binary beside it is a page long.
 //!
 //! Modules in dependency order, imports only point right:
-//! `cli → app conformance → gateway admin accounts api live reference → entries → plugin_object → bus supervisor
+//! `cli → app conformance scaffold → gateway admin accounts api live reference → entries → plugin_object → bus supervisor
 //! telemetry → web → error → auth → dispatcher → registry → logs store config`. `docs/architecture.md`
 //! follows one request through them.
 
@@ -24,6 +24,7 @@ pub mod logs;
 pub mod plugin_object;
 pub mod reference;
 pub mod registry;
+pub mod scaffold;
 pub mod store;
 pub mod supervisor;
 pub mod telemetry;

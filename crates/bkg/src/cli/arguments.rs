@@ -19,6 +19,7 @@ use super::check_arguments::CheckRequest;
 use super::entry_arguments::EntryCommand;
 use super::entry_path::EntryPath;
 use super::logs_arguments::{LogsRequest, Since};
+use super::new::NewRequest;
 use super::output::Colour;
 use super::target::PlaceOptions;
 use super::watch_arguments::{RequestsRequest, TopRequest};
@@ -99,6 +100,8 @@ pub(super) enum Command {
     /// Show every configuration value that `serve` would use, and where it comes from; with a
     /// command, see and change the entry of a plugin
     Config(ConfigRequest),
+    /// Make a folder for a new plugin, which runs and has a test
+    New(NewRequest),
     /// Show the running daemon and its plugins
     Status,
     /// See, start, stop and ask plugins

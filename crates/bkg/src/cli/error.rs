@@ -17,6 +17,7 @@ use super::secret::NoToken;
 use crate::app::AppError;
 use crate::config::ConfigError;
 use crate::conformance::{KitError, TargetError};
+use crate::scaffold::ScaffoldError;
 use crate::store::StoreError;
 
 /// Why a command was not carried out.
@@ -111,6 +112,9 @@ pub(super) enum CliError {
     /// What the configuration depends on.
     #[error("the {what} cannot be found out: {source}")]
     Surroundings { what: &'static str, source: io::Error },
+    /// The folder of a new plugin.
+    #[error(transparent)]
+    Scaffold(#[from] ScaffoldError),
     /// The daemon could not start.
     #[error(transparent)]
     App(#[from] AppError),
@@ -283,7 +287,8 @@ impl CliError {
             | Self::UrlVariable { .. }
             | Self::OnlyThere { .. }
             | Self::NoTerminal { .. }
-            | Self::CheckTarget(_) => 2,
+            | Self::CheckTarget(_)
+            | Self::Scaffold(ScaffoldError::Digit(_) | ScaffoldError::Family(_)) => 2,
             Self::Check(_) => 3,
             Self::Interrupted => 130,
             Self::Config(_) => 5,

@@ -52,6 +52,7 @@ mod login_file;
 mod logs;
 mod logs_arguments;
 mod manual;
+mod new;
 mod output;
 mod peer;
 mod plugin;
@@ -139,6 +140,7 @@ fn run(arguments: Arguments, output: &mut Output) -> Result<Verdict, CliError> {
         Command::Config(ConfigRequest { layers, command: None }) => {
             configuration::print(&configuration::load(&layers.overrides(global.data_dir.clone()))?, output)
         }
+        Command::New(request) => new::run(request, &mut input, output),
         Command::Status => status::print(&target()?, output),
         Command::Logs(request) | Command::Plugin(PluginCommand::Logs(request)) => {
             logs::print(&target()?, &request, output)

@@ -36,6 +36,7 @@ mod reference;
 mod repository;
 mod routes;
 mod saving;
+mod scaffolds;
 mod scopes;
 mod secrets;
 mod supervision;

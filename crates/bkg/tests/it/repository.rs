@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// The modules of the daemon, in columns: an import may only point to a later column.
 const COLUMNS: [&[&str]; 12] = [
     &["cli"],
-    &["app", "conformance"],
+    &["app", "conformance", "scaffold"],
     &["gateway", "admin", "accounts", "api", "live", "reference", "dev"],
     &["entries"],
     &["plugin_object"],
