@@ -1,6 +1,6 @@
-//! The rules for TypeScript: strict types, no `any`, exhaustive switches, nothing forgotten.
-//!
-//! `scripts/check` runs it from the root of the repository; formatting is prettier's affair.
+// The rules for TypeScript: strict types, no `any`, exhaustive switches, nothing forgotten.
+//
+// `scripts/check` runs it from the root of the repository; formatting is prettier's affair.
 
 import js from "@eslint/js";
 import tseslint from "typescript-eslint";

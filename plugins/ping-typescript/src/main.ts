@@ -1,4 +1,4 @@
-//! Runs the plugin until the host stops it. `plugin.ts` says what it answers.
+// Runs the plugin until the host stops it. `plugin.ts` says what it answers.
 
 import { plugin } from "./plugin.js";
 

@@ -1,7 +1,7 @@
-//! The reference plugin in TypeScript: one of everything that a plugin can do, each in a few lines.
-//!
-//! Made to be read, and copied from; `plugins/ping` is the same in Rust. It also answers whether a host works:
-//! `ping-typescript.ping` costs nothing. It keeps nothing and needs nothing but the host.
+// The reference plugin in TypeScript: one of everything that a plugin can do, each in a few lines.
+//
+// Made to be read, and copied from; `plugins/ping` is the same in Rust. It also answers whether a host works:
+// `ping-typescript.ping` costs nothing. It keeps nothing and needs nothing but the host.
 
 import { setTimeout as pause } from "node:timers/promises";
 

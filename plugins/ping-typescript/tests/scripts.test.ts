@@ -1,7 +1,7 @@
-//! What `prepare.sh` and `start.sh` do, in a folder laid out as a checkout and an installation are.
-//!
-//! `npm` is a script that notes how it was called, since the claim is about the choice; the real one runs
-//! whenever the plugin is started.
+// What `prepare.sh` and `start.sh` do, in a folder laid out as a checkout and an installation are.
+//
+// `npm` is a script that notes how it was called, since the claim is about the choice; the real one runs
+// whenever the plugin is started.
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";

@@ -151,3 +151,65 @@ async def test_levels_are_those_of_the_protocol(number: int, level: str) -> None
         await host.until("it has come", lambda seen: any("a line" in x.message for x in seen.logs))
         [line] = [line for line in host.seen.logs if "a line" in line.message]
         assert line.level == level
+
+
+async def test_a_fact_that_is_no_unicode_does_not_lose_its_line() -> None:
+    plugin = Plugin()
+
+    @plugin.answer("test.work")
+    async def work(request: Request) -> None:
+        request.host.log(LogLevel.INFO, "found", file="caf\udce9", **{"na\ud800me": object})
+
+    async with TestHost(plugin) as host:
+        [line] = await lines_of(host, host.start_request("test.work"), 1)
+        assert fields(line)["file"] == "caf?"
+
+
+async def test_a_flood_from_a_thread_piles_up_nothing_while_the_loop_is_busy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plugin = Plugin()
+    asked: list[object] = []
+
+    @plugin.answer("test.busy")
+    async def busy(request: Request) -> None:
+        hand_over = asyncio.get_running_loop().call_soon_threadsafe
+
+        def counted(*work: Any, **more: Any) -> Any:
+            asked.append(work)
+            return hand_over(*work, **more)
+
+        def flood() -> None:
+            for _ in range(2_000):
+                logger.info("line")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(asyncio.get_running_loop(), "call_soon_threadsafe", counted)
+            thread = threading.Thread(target=flood)
+            thread.start()
+            thread.join()
+
+    async with TestHost(plugin) as host:
+        await host.request("test.busy")
+        assert len(asked) == 1
+        await host.until(
+            "the last lines and the number of lost ones",
+            lambda seen: any("lines are lost" in line.message for line in seen.logs),
+        )
+
+
+async def test_a_fact_that_logs_as_it_is_written_does_not_lose_its_line() -> None:
+    class Chatty:
+        def __str__(self) -> str:
+            logger.info("asked for a text", extra={"again": self})
+            return "chatty"
+
+    plugin = Plugin()
+
+    @plugin.answer("test.work")
+    async def work(request: Request) -> None:
+        request.host.log(LogLevel.INFO, "found", what=Chatty())
+
+    async with TestHost(plugin) as host:
+        await host.request("test.work")
+        assert await host.request("test.work") is None

@@ -403,3 +403,95 @@ async def test_a_mistake_in_the_description_ends_the_plugin_with_its_reason() ->
             async with TestHost(plugin):
                 pass
         assert mistake.value.exit_code == 78
+
+
+@pytest.mark.parametrize("text", [b"{not json", b"", b"1 2", b'"\xff"'])
+async def test_text_that_claims_to_be_json_and_is_not_never_becomes_a_frame(text: bytes) -> None:
+    async def whole(_: Request) -> RawJson:
+        return RawJson(text)
+
+    async def inside(_: Request) -> object:
+        return {"item": RawJson(text)}
+
+    async with TestHost(answering(whole=whole, inside=inside)) as host:
+        for capability in ("test.whole", "test.inside"):
+            error = await refusal(host, capability)
+            assert (error.code, "ValueError" in error.message) == ("plugin_error", True)
+        assert host.in_flight == 0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        WireError("not_found", ValueError("no such page")),  # type: ignore[arg-type]
+        WireError("not_found", "no such page: \ud800"),
+        WireError("not_found", "no such page", param=7),  # type: ignore[arg-type]
+        WireError("not_found", "no such page", retry_after=float("inf")),
+        WireError("not_found", "no such page", retry_after=float("nan")),
+        WireError("not_found", "no such page", details={"x": "\ud800"}),
+        WireError("not_found", "no such page", details=RawJson(b"{not json")),
+    ],
+)
+async def test_a_failure_travels_whatever_was_put_into_it(error: WireError) -> None:
+    async def fails(_: Request) -> None:
+        raise error
+
+    async with TestHost(answering(fails=fails)) as host:
+        answered = await refusal(host, "test.fails")
+        assert (answered.code, answered.message.startswith("no such page")) == ("not_found", True)
+
+
+async def test_whatever_escapes_a_handler_answers_for_the_plugin() -> None:
+    class Odd(BaseException):
+        pass
+
+    async def odd(_: Request) -> None:
+        raise Odd
+
+    def odd_in_its_thread(_: Request) -> None:
+        raise Odd
+
+    def exhausted(_: Request) -> object:
+        return next(iter([]))
+
+    async def cancelled(_: Request) -> None:
+        raise asyncio.CancelledError
+
+    handlers = {"odd": odd, "thread": odd_in_its_thread, "exhausted": exhausted, "cancelled": cancelled}
+    async with TestHost(answering(**handlers)) as host:
+        for name in handlers:
+            assert (await refusal(host, f"test.{name}")).code == "plugin_error"
+
+
+async def test_a_payload_that_is_nested_too_deeply_to_be_read_is_the_callers_mistake() -> None:
+    async with TestHost(answering()) as host:
+        error = await refusal(host, "test.echo", RawJson(b"[" * 900 + b"]" * 900))
+        assert (error.code, "nested too deeply" in error.message) == ("invalid_request", True)
+
+
+@pytest.mark.parametrize("status", [0, 101, 199, 600])
+def test_a_status_that_no_answer_can_have_is_refused_where_it_is_written(status: int) -> None:
+    with pytest.raises(ValueError, match="200 to 599"):
+        RouteAnswer(status)
+
+
+async def test_subclasses_of_plain_values_are_written_as_what_they_are() -> None:
+    class Word(str):
+        pass
+
+    class Ratio(float):
+        pass
+
+    class Row(dict[str, object]):
+        pass
+
+    async def strange(_: Request) -> object:
+        return Row(word=Word("a"), ratio=Ratio(0.5), guest=Guest("Ada"), guests=[Row(guest=Guest("Bo"))])
+
+    async with TestHost(answering(strange=strange)) as host:
+        assert await host.request("test.strange") == {
+            "word": "a",
+            "ratio": 0.5,
+            "guest": {"name": "Ada", "nickNames": []},
+            "guests": [{"guest": {"name": "Bo", "nickNames": []}}],
+        }

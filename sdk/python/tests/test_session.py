@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections.abc import Callable
+from fractions import Fraction
 
 import pytest
 
 from bkg_sdk import (
+    DefinitionError,
     Environment,
     Health,
     Host,
@@ -16,6 +19,7 @@ from bkg_sdk import (
     Rejected,
     Request,
     Unreachable,
+    Update,
     WireError,
     WrongEnvironment,
 )
@@ -255,3 +259,80 @@ async def test_frames_that_cannot_be_read_harm_nothing() -> None:
         [(request_id, error)] = host.seen.answers
         assert (request_id, error.code) == ("strange", "invalid_request")
         assert await host.request("test.here") is None
+
+
+async def test_beats_go_on_whatever_figure_or_detail_a_plugin_has() -> None:
+    plugin = Plugin()
+
+    @plugin.answer("test.feel")
+    async def feel(request: Request) -> None:
+        host = request.host
+        for name, value in {
+            "a": "many",
+            "b": None,
+            "c": 10**400,
+            "d": Fraction(1, 2),
+            "e\ud800": 1,
+        }.items():
+            host.set_figure(name, value)  # type: ignore[arg-type]
+        host.set_health(Health.DEGRADED, "the file caf\udce9 is missing")
+
+    async with TestHost(plugin, limits=Limits(heartbeat=0.01)) as host:
+        await host.request("test.feel")
+        beats = len(host.seen.telemetry)
+        await host.until("it goes on beating", lambda seen: len(seen.telemetry) > beats + 2)
+        assert host.seen.telemetry[-1].further["d"] == 0.5
+        assert host.seen.health[-1].detail == "the file caf? is missing"
+
+
+async def test_an_update_that_has_no_json_form_leaves_the_next_its_own_verdict() -> None:
+    plugin = Plugin()
+
+    @plugin.answer("test.update")
+    async def update(request: Request) -> None:
+        with pytest.raises(TypeError):
+            await request.host.update(Update(meta={"x": object()}))
+        await request.host.update(Update(meta={"x": 1}))
+
+    async with TestHost(plugin) as host:
+        async with asyncio.timeout(10):
+            await host.request("test.update")
+
+
+@pytest.mark.parametrize(
+    "described", [Plugin(meta={"x": object()}), Plugin(config_schema=object()), Plugin(version="\ud800")]
+)
+async def test_a_description_without_a_json_form_is_a_mistake_in_the_plugin(described: Plugin) -> None:
+    with pytest.raises(DefinitionError):
+        await described.serve(Environment("ws://127.0.0.1:1", "test", "launch"))
+
+
+async def test_topics_can_be_followed_from_a_thread() -> None:
+    plugin = Plugin()
+
+    @plugin.answer("test.follow")
+    def follow(request: Request) -> None:
+        subscription = request.host.subscribe("orders")
+        subscription.close()
+
+    async with TestHost(plugin) as host:
+        await host.request("test.follow")
+        assert host.in_flight == 0
+
+
+async def test_background_work_that_is_a_plain_function_may_block() -> None:
+    plugin = Plugin()
+    release = threading.Event()
+
+    @plugin.background
+    def block(host: Host) -> None:
+        release.wait(10)
+        host.publish("released")
+
+    @plugin.answer("test.release")
+    async def let_go(_: Request) -> None:
+        release.set()
+
+    async with TestHost(plugin) as host:
+        await host.request("test.release")
+        await host.until("the work goes on", lambda seen: len(seen.published) == 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 
 import pytest
@@ -170,3 +171,29 @@ def test_settings_without_defaults_need_an_initial_value_to_be_read_early() -> N
         Settings(Needed).get()
     assert Settings(Needed, initial=Needed("x")).get() == Needed("x")
     assert "x" not in repr(Settings(Needed, initial=Needed("canary x")))
+
+
+@pytest.mark.parametrize("raised", [asyncio.CancelledError, SystemExit, KeyError, RecursionError])
+async def test_a_check_that_breaks_refuses_and_leaves_the_next_settings_their_turn(
+    raised: type[BaseException],
+) -> None:
+    async def breaks(new: Greeting) -> None:
+        if new.first_word == "break":
+            raise raised
+
+    async with TestHost(greeter(Settings(Greeting, check=breaks)), settings={"firstWord": "salut"}) as host:
+        with pytest.raises(WireError, match="invalid_config"):
+            await host.configure({"firstWord": "break"})
+        await host.configure({"firstWord": "ciao"})
+        assert await host.request("test.greet") == "ciao"
+
+
+async def test_a_check_that_does_not_let_itself_be_cancelled_does_not_keep_the_plugin() -> None:
+    async def stubborn(new: Greeting) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await asyncio.Event().wait()
+
+    async with TestHost(greeter(Settings(Greeting, check=stubborn))) as host:
+        host.drain(within=0.01)
+        await host.ended()

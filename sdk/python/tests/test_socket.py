@@ -37,6 +37,11 @@ def block(request: Request) -> None:
     import threading
     threading.Event().wait()
 
+@plugin.answer("greeter.block_aside")
+async def block_aside(request: Request) -> None:
+    import asyncio, threading
+    await asyncio.to_thread(threading.Event().wait)
+
 @plugin.background
 async def say_goodbye(host: Host) -> None:
     await host.stopping.wait()
@@ -270,5 +275,38 @@ async def test_a_thread_that_never_ends_does_not_keep_the_process() -> None:
         await say(socket, type="drain", deadlineMs=0)
         response = await frame(socket, "response")
         assert response["error"]["code"] == "cancelled"
+        assert await closed(socket) == 1000
+        assert await end_of(process) == (0, "")
+
+
+async def test_a_request_beyond_what_the_reader_takes_is_answered_all_the_same() -> None:
+    plugin = Plugin()
+
+    @plugin.answer("greeter.greet")
+    async def greet(request: Request) -> str:
+        return f"hello {request.read(str)}"
+
+    async with bus() as host:
+        running = asyncio.create_task(plugin.serve(Environment(host.url, "greeter", "launch")))
+        socket, _ = await host.registered("second")
+        # Half of a surrogate pair is a text to JSON, and to no reader of Unicode.
+        for number, payload in enumerate(['"\\ud800"', "[" * 5_000 + "]" * 5_000, '{"\\ud800": 1}']):
+            request = f'"requestId": "r-{number}", "capability": "greeter.greet", "payload": {payload}'
+            await socket.send(f'{{"type": "request", {request}}}')
+            response = await frame(socket, "response")
+            assert response["requestId"] == f"r-{number}"
+            assert response["error"]["code"] == "invalid_request"
+        await say(socket, type="drain", deadlineMs=10_000)
+        assert await closed(socket) == 1000
+        await running
+
+
+async def test_a_thread_of_the_loop_itself_does_not_keep_the_process_either() -> None:
+    async with bus() as host:
+        process = await launch(host.url)
+        socket, _ = await host.registered("second")
+        await say(socket, type="request", requestId="r-1", capability="greeter.block_aside", payload=None)
+        await say(socket, type="drain", deadlineMs=0)
+        assert (await frame(socket, "response"))["error"]["code"] == "cancelled"
         assert await closed(socket) == 1000
         assert await end_of(process) == (0, "")

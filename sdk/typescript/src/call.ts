@@ -1,7 +1,7 @@
-//! Asking for a capability, through the host, of whichever plugin has it.
-//!
-//! Every call has a deadline, and one that nobody waits for any more is cancelled: nobody works for someone
-//! who has left.
+// Asking for a capability, through the host, of whichever plugin has it.
+//
+// Every call has a deadline, and one that nobody waits for any more is cancelled: nobody works for someone
+// who has left.
 
 import { CallError, messageOf } from "./error.js";
 import { type IntoJson, intoJson } from "./json.js";

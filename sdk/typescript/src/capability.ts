@@ -1,7 +1,7 @@
-//! What a plugin answers, and with which handlers.
-//!
-//! A capability may answer at once, in chunks, or both; the caller says which it wants. Properties such as
-//! `idempotent` are promises to the host: it acts on them.
+// What a plugin answers, and with which handlers.
+//
+// A capability may answer at once, in chunks, or both; the caller says which it wants. Properties such as
+// `idempotent` are promises to the host: it acts on them.
 
 import { answerOf, DefinitionError, messageOf, stackOf } from "./error.js";
 import { type IntoJson, intoJson } from "./json.js";

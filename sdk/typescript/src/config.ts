@@ -1,8 +1,8 @@
-//! The plugin's settings: typed, current, and changed while it runs.
-//!
-//! The host owns them; here they are read, offered to the plugin, and put in force or refused. The invariant:
-//! `configApplied` with success is said after the settings are in force, and what {@link Settings.get}
-//! answers has passed the plugin's own check.
+// The plugin's settings: typed, current, and changed while it runs.
+//
+// The host owns them; here they are read, offered to the plugin, and put in force or refused. The invariant:
+// `configApplied` with success is said after the settings are in force, and what {@link Settings.get}
+// answers has passed the plugin's own check.
 
 import { messageOf } from "./error.js";
 import type { Host } from "./host.js";

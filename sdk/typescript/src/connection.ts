@@ -1,9 +1,9 @@
-//! One session with the host, from `register` to the end of its socket.
-//!
-//! Reads, hands requests to their handlers, beats, and ends in order when it is told to. It does not dial
-//! and does not decide whether to dial again: `reconnect.ts` does. The invariant: after a `drain` or a stop
-//! signal the socket closes with 1000 as soon as nothing is owed, and at the deadline the work that is left
-//! is cancelled and answered so.
+// One session with the host, from `register` to the end of its socket.
+//
+// Reads, hands requests to their handlers, beats, and ends in order when it is told to. It does not dial
+// and does not decide whether to dial again: `reconnect.ts` does. The invariant: after a `drain` or a stop
+// signal the socket closes with 1000 as soon as nothing is owed, and at the deadline the work that is left
+// is cancelled and answered so.
 
 import type { Running } from "./plugin.js";
 import type { Registered, Secret } from "./protocol/message.js";

@@ -1,7 +1,7 @@
-//! What the host tells a launch through its environment.
-//!
-//! Not the settings: those come over the bus. The invariant: an {@link Environment} names a host and a
-//! plugin, everything else may be absent and says who sets it when it is asked for.
+// What the host tells a launch through its environment.
+//
+// Not the settings: those come over the bus. The invariant: an {@link Environment} names a host and a
+// plugin, everything else may be absent and says who sets it when it is asked for.
 
 import { EnvironmentError } from "./error.js";
 import { Secret } from "./protocol/message.js";

@@ -1,15 +1,15 @@
-//! Why things fail, and with which exit code a plugin ends.
-//!
-//! ```text
-//! Error
-//! ├── WireError          of one request: thrown by a handler to answer a failure, thrown by a call where
-//! │                      whoever was asked answered one; travels, and ends nothing
-//! ├── CallError          a call has no answer: `reason` says why
-//! ├── SendError          a chunk was not sent: `reason` says why
-//! ├── DefinitionError    a plugin describes itself wrongly
-//! ├── EnvironmentError   the environment is not one that a plugin can run in
-//! └── RunError           a plugin ended other than by being told to: `reason`, `exitCode`
-//! ```
+// Why things fail, and with which exit code a plugin ends.
+//
+// ```text
+// Error
+// ├── WireError          of one request: thrown by a handler to answer a failure, thrown by a call where
+// │                      whoever was asked answered one; travels, and ends nothing
+// ├── CallError          a call has no answer: `reason` says why
+// ├── SendError          a chunk was not sent: `reason` says why
+// ├── DefinitionError    a plugin describes itself wrongly
+// ├── EnvironmentError   the environment is not one that a plugin can run in
+// └── RunError           a plugin ended other than by being told to: `reason`, `exitCode`
+// ```
 
 import { inspect } from "node:util";
 

@@ -1,7 +1,7 @@
-//! Events of topics: who in this plugin wants which.
-//!
-//! Delivery is at most once and never waits: a subscriber that falls behind misses the oldest events and can
-//! ask how many. The host hears of a topic with its first subscriber and after its last.
+// Events of topics: who in this plugin wants which.
+//
+// Delivery is at most once and never waits: a subscriber that falls behind misses the oldest events and can
+// ask how many. The host hears of a topic with its first subscriber and after its last.
 
 import type * as message from "./protocol/message.js";
 import type { Json, RawJson } from "./protocol/raw-json.js";

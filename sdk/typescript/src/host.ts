@@ -1,7 +1,7 @@
-//! The handle to the host: everything that a plugin can do besides answering.
-//!
-//! Good for the plugin's whole life: it speaks through whatever session there is, and says so where there is
-//! none. Not for answers; those belong to the request's own session.
+// The handle to the host: everything that a plugin can do besides answering.
+//
+// Good for the plugin's whole life: it speaks through whatever session there is, and says so where there is
+// none. Not for answers; those belong to the request's own session.
 
 import { ask, askForStream, type CallOptions, type CallStream, readJson } from "./call.js";
 import type { Environment } from "./environment.js";

@@ -1,9 +1,9 @@
-//! Write a Backplane plugin in TypeScript.
-//!
-//! A plugin is a program that the host launches, that says over one WebSocket what it can answer, and answers
-//! it. {@link Plugin} is where to start, {@link Host} is what a plugin can do besides answering, and
-//! `TestHost` of `bkg-sdk/testing` runs a plugin in a test without a daemon or a socket. The SDKs of other
-//! languages have the same files under the same names.
+// Write a Backplane plugin in TypeScript.
+//
+// A plugin is a program that the host launches, that says over one WebSocket what it can answer, and answers
+// it. {@link Plugin} is where to start, {@link Host} is what a plugin can do besides answering, and
+// `TestHost` of `bkg-sdk/testing` runs a plugin in a test without a daemon or a socket. The SDKs of other
+// languages have the same files under the same names.
 
 export { CallStream, type CallOptions } from "./call.js";
 export {

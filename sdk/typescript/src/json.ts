@@ -1,7 +1,7 @@
-//! What handlers and calls hand over: anything that becomes one JSON value.
-//!
-//! {@link RawJson} goes through as the text it is, at any depth; everything else is written once. Not the
-//! reading: {@link RawJson.read} and `Request.read` do that.
+// What handlers and calls hand over: anything that becomes one JSON value.
+//
+// {@link RawJson} goes through as the text it is, at any depth; everything else is written once. Not the
+// reading: {@link RawJson.read} and `Request.read` do that.
 
 import { RawJson } from "./protocol/raw-json.js";
 import { BodyBytes, RouteAnswer } from "./route.js";

@@ -1,7 +1,7 @@
-//! Log lines to the host, straight from the plugin or from its `console`.
-//!
-//! Lines that cannot leave yet (no session, or a socket that is behind) are kept, a bounded number of them:
-//! the oldest go first, and the host is told how many went. Logging never waits.
+// Log lines to the host, straight from the plugin or from its `console`.
+//
+// Lines that cannot leave yet (no session, or a socket that is behind) are kept, a bounded number of them:
+// the oldest go first, and the host is told how many went. Logging never waits.
 
 import { AsyncLocalStorage } from "node:async_hooks";
 import { format, inspect } from "node:util";

@@ -1,7 +1,7 @@
-//! What a plugin is, and how it runs: its capabilities, its settings, what else it registers.
-//!
-//! The class of this file is the way into the SDK. Mistakes in it (a name that no capability can have, two
-//! handlers for one) come out when it runs, as a {@link RunError}.
+// What a plugin is, and how it runs: its capabilities, its settings, what else it registers.
+//
+// The class of this file is the way into the SDK. Mistakes in it (a name that no capability can have, two
+// handlers for one) come out when it runs, as a {@link RunError}.
 
 import {
   type AnswerHandler,

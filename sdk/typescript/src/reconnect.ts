@@ -1,8 +1,8 @@
-//! Keeps the plugin registered: dials, and dials again when the link breaks.
-//!
-//! The first registration of a launch shows its token, later ones the secret that the last gave. A host that
-//! refuses is believed; a host that is away is tried with growing pauses until the patience is used up. The
-//! invariant: it ends with a definite reason.
+// Keeps the plugin registered: dials, and dials again when the link breaks.
+//
+// The first registration of a launch shows its token, later ones the secret that the last gave. A host that
+// refuses is believed; a host that is away is tried with growing pauses until the patience is used up. The
+// invariant: it ends with a definite reason.
 
 import { converse, type Ended } from "./connection.js";
 import { messageOf, RunError } from "./error.js";

@@ -1,7 +1,7 @@
-//! A request of the host, as a handler sees it.
-//!
-//! Not the place to answer: a handler answers by returning. The invariant that stands behind it: each request
-//! is answered exactly once, whatever becomes of its handler.
+// A request of the host, as a handler sees it.
+//
+// Not the place to answer: a handler answers by returning. The invariant that stands behind it: each request
+// is answered exactly once, whatever becomes of its handler.
 
 import { ask, askForStream, type CallOptions, type CallStream, readJson } from "./call.js";
 import { messageOf } from "./error.js";

@@ -1,7 +1,7 @@
-//! What a handler answers to an HTTP request where plain JSON with status 200 is not enough.
-//!
-//! Not the request: that is {@link HttpRequest}, in `request.ts`. What the host does with it, and which
-//! headers it passes on, is in `docs/protocol.md`, "Routes".
+// What a handler answers to an HTTP request where plain JSON with status 200 is not enough.
+//
+// Not the request: that is {@link HttpRequest}, in `request.ts`. What the host does with it, and which
+// headers it passes on, is in `docs/protocol.md`, "Routes".
 
 import { type Json, RawJson } from "./protocol/raw-json.js";
 

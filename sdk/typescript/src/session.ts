@@ -1,7 +1,7 @@
-//! One session with the host, shared by the connection that carries it and the handlers that work in it.
-//!
-//! The protocol's plugin half, and whom to wake; no socket. The invariant: a request stays bound to the
-//! session that it came in, so its answer cannot reach another one.
+// One session with the host, shared by the connection that carries it and the handlers that work in it.
+//
+// The protocol's plugin half, and whom to wake; no socket. The invariant: a request stays bound to the
+// session that it came in, so its answer cannot reach another one.
 
 import { randomBytes } from "node:crypto";
 

@@ -1,8 +1,8 @@
-//! Where a handler puts the parts of a streamed answer.
-//!
-//! The invariants: no more chunks are under way than the caller gave credit for, and they leave in the order
-//! in which they were given. Whoever sends faster than the caller reads waits here; whoever sends for a
-//! caller who has left gets an error.
+// Where a handler puts the parts of a streamed answer.
+//
+// The invariants: no more chunks are under way than the caller gave credit for, and they leave in the order
+// in which they were given. Whoever sends faster than the caller reads waits here; whoever sends for a
+// caller who has left gets an error.
 
 import { SendError } from "./error.js";
 import { type IntoJson, intoJson } from "./json.js";

@@ -1,6 +1,6 @@
-//! Figures about the plugin's own process: processor time and resident memory.
-//!
-//! Only of this process, not of what it starts: the host samples the whole launch itself.
+// Figures about the plugin's own process: processor time and resident memory.
+//
+// Only of this process, not of what it starts: the host samples the whole launch itself.
 
 /** What a process uses. */
 export interface Usage {

@@ -1,6 +1,6 @@
-//! Waiting, with an end.
-//!
-//! The invariant: no timer outlives what it was set for.
+// Waiting, with an end.
+//
+// The invariant: no timer outlives what it was set for.
 
 /** The longest time that a timer takes, in milliseconds: beyond it, it would go off at once. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;

@@ -1,8 +1,8 @@
-//! Text frames over one WebSocket: reads them, and says when it takes more.
-//!
-//! Knows nothing of the protocol. Reading never waits for writing, so two peers with full sockets cannot
-//! lock each other. Used by the connection; tests put a link in memory in its place. The invariant: after
-//! `gone` nothing is told any more.
+// Text frames over one WebSocket: reads them, and says when it takes more.
+//
+// Knows nothing of the protocol. Reading never waits for writing, so two peers with full sockets cannot
+// lock each other. Used by the connection; tests put a link in memory in its place. The invariant: after
+// `gone` nothing is told any more.
 
 import { type ClientOptions, WebSocket } from "ws";
 

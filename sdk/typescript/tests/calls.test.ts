@@ -1,4 +1,4 @@
-//! What a plugin asks of others, and the events it sends and gets.
+// What a plugin asks of others, and the events it sends and gets.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

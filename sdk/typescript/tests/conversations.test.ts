@@ -1,8 +1,8 @@
-//! Replays the golden conversations against each half, once as the host and once as the plugin.
-//!
-//! A replay is exact: every frame that the half under test writes and every event that it reports must be in
-//! the conversation, in that order, and nothing may be left at its end. The host half of this SDK is for tests
-//! and speaks the extended contract alone; it replays the conversations that tell both sides.
+// Replays the golden conversations against each half, once as the host and once as the plugin.
+//
+// A replay is exact: every frame that the half under test writes and every event that it reports must be in
+// the conversation, in that order, and nothing may be left at its end. The host half of this SDK is for tests
+// and speaks the extended contract alone; it replays the conversations that tell both sides.
 
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";

@@ -1,4 +1,4 @@
-//! Every example of the documentation compiles as it stands, against the package as it is published.
+// Every example of the documentation compiles as it stands, against the package as it is published.
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";

@@ -1,4 +1,4 @@
-//! What the package offers, as a list: a name that comes or goes is noticed.
+// What the package offers, as a list: a name that comes or goes is noticed.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

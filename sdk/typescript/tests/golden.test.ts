@@ -1,7 +1,7 @@
-//! Every message of both directions against its golden file.
-//!
-//! A file is what the other side may really send, and the value beside it here is what it must mean: a renamed
-//! member fails although it would still survive a round trip. `README.md` beside the files describes them.
+// Every message of both directions against its golden file.
+//
+// A file is what the other side may really send, and the value beside it here is what it must mean: a renamed
+// member fails although it would still survive a round trip. `README.md` beside the files describes them.
 
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";

@@ -1,4 +1,4 @@
-//! JSON that is passed on is the text that came, and what is written is JSON.
+// JSON that is passed on is the text that came, and what is written is JSON.
 
 import assert from "node:assert/strict";
 import { inspect } from "node:util";

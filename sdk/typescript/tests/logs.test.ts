@@ -1,4 +1,4 @@
-//! Log lines reach the host, with their level, their facts and their request.
+// Log lines reach the host, with their level, their facts and their request.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

@@ -1,4 +1,4 @@
-//! Every request is answered exactly once, whatever becomes of its handler.
+// Every request is answered exactly once, whatever becomes of its handler.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

@@ -1,4 +1,4 @@
-//! A plugin comes, beats, comes back, and goes in order.
+// A plugin comes, beats, comes back, and goes in order.
 
 import assert from "node:assert/strict";
 import { createServer } from "node:net";

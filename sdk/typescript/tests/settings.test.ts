@@ -1,4 +1,4 @@
-//! Settings are in force before the first answer, and a verdict means what it says.
+// Settings are in force before the first answer, and a verdict means what it says.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

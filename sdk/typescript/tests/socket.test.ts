@@ -1,4 +1,4 @@
-//! The same over TCP, with a host that is written out frame by frame.
+// The same over TCP, with a host that is written out frame by frame.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";

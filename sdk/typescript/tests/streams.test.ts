@@ -1,4 +1,4 @@
-//! Streamed answers keep to the credit, and end when nobody reads them.
+// Streamed answers keep to the credit, and end when nobody reads them.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

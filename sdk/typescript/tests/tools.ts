@@ -1,4 +1,4 @@
-//! What several tests need: a plugin with a host for as long as a test takes, and gates to hold handlers at.
+// What several tests need: a plugin with a host for as long as a test takes, and gates to hold handlers at.
 
 import assert from "node:assert/strict";
 

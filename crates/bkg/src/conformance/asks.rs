@@ -52,7 +52,7 @@ pub(super) async fn unknown(stage: &mut Stage<'_>) -> Result<(), Halt> {
             notebook.passed(Rule::UnknownCapabilityRefused);
         }
         Answer::Came(response) => {
-            notebook.broken(Rule::UnknownCapabilityRefused, expected, shown(&response))
+            notebook.broken(Rule::UnknownCapabilityRefused, expected, shown(&response));
         }
         Answer::Missing(came) => notebook.broken(Rule::UnknownCapabilityRefused, expected, came),
     }
@@ -140,7 +140,10 @@ pub(super) async fn concurrent(stage: &mut Stage<'_>) -> Result<(), Halt> {
     let waited = session.until(ALL_WITHIN, |heard| ids.iter().all(|id| heard.response(id).is_some())).await;
     let answered = ids.iter().filter(|id| session.heard.response(id).is_some()).count();
     let came = match waited {
-        Waited::Reached => return Ok(stage.kit.notebook.passed(Rule::ConcurrentIds)),
+        Waited::Reached => {
+            stage.kit.notebook.passed(Rule::ConcurrentIds);
+            return Ok(());
+        }
         Waited::Late => format!("{answered} of them within {} s", ALL_WITHIN.as_secs()),
         Waited::Gone => format!("{answered} of them, then {}", session.fate()),
     };

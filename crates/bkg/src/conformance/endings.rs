@@ -43,7 +43,7 @@ pub(super) async fn drain(stage: &mut Stage<'_>) -> Result<(), Halt> {
         let expected = "the rest of the stream, and its `response` with success";
         match finish(session, &id).await {
             Answer::Came(response) if response["success"] == true => {
-                notebook.passed(Rule::DrainFinishesWork)
+                notebook.passed(Rule::DrainFinishesWork);
             }
             Answer::Came(response) => notebook.broken(Rule::DrainFinishesWork, expected, shown(&response)),
             Answer::Missing(came) => notebook.broken(Rule::DrainFinishesWork, expected, came),

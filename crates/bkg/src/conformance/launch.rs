@@ -14,19 +14,15 @@ use serde_json::{Map, Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Child;
 use tokio::time::{Instant, timeout};
-use tokio_tungstenite::accept_hdr_async_with_config;
-use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
-use tokio_tungstenite::tungstenite::http::{StatusCode, header};
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_util::task::TaskTracker;
 
 use super::judge::{Expected, Heard, SizeLimits};
 use super::kit::{Kit, KitError, private_listener};
-use super::notebook::Notebook;
 use super::output::Output;
 use super::rule::{Level, Rule};
 use super::session::{Session, Waited};
 use super::target::{Folder, NAMELESS, Place};
+use super::upgrade::{NoSession, upgrade};
 use crate::registry::process_table::{LaunchProcess, ProcessEntry, ProcessRef, ProcessTable};
 use crate::supervisor::environment::{BusPlace, LaunchPlace, launch_environment};
 use crate::supervisor::exit::{ExitCause, MemoryWatch};
@@ -42,17 +38,12 @@ pub(super) const SMALL: SizeLimits = SizeLimits { frame: 1 << 20, chunk: 64 << 1
 const USUAL: SizeLimits = SizeLimits { frame: 16 << 20, chunk: 256 << 10 };
 /// How many chunks a stream may send at first that is asked for without saying.
 const STREAM_CREDIT: u32 = 8;
-/// The largest frame that is read at all: what is larger than the limit must be seen to be judged.
-const LARGEST_READ: usize = 64 << 20;
 /// How long after connecting the first frame must have come.
 pub(super) const REGISTER_WITHIN: Duration = Duration::from_secs(5);
 /// From SIGTERM to SIGKILL, as the host has it by default.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
 /// How long the last line of a process that is gone may take to be read.
 const LAST_WORDS_WITHIN: Duration = Duration::from_secs(1);
-/// How long an upgrade may take.
-const UPGRADE_WITHIN: Duration = Duration::from_secs(5);
-
 /// One start of the plugin.
 pub(super) struct Launch<'k> {
     kit: &'k Kit<'k>,
@@ -83,35 +74,6 @@ pub(super) enum Dialled<'k> {
     Session(Box<Session<'k>>),
     Exited(ExitCause),
     Late,
-}
-
-/// Why a launch has no session, in one sentence.
-#[derive(Debug)]
-pub(super) enum NoSession {
-    NotDialled(String),
-    NotRegistered(String),
-}
-
-impl NoSession {
-    pub(super) fn sentence(&self) -> &str {
-        match self {
-            Self::NotDialled(came) | Self::NotRegistered(came) => came,
-        }
-    }
-
-    /// Notes which rule that breaks, and answers the sentence.
-    pub(super) fn note(self, notebook: &Notebook) -> String {
-        let (rule, came) = match self {
-            Self::NotDialled(came) => (Rule::DialsInTime, came),
-            Self::NotRegistered(came) => (Rule::RegisterFirst, came),
-        };
-        let expected = match rule {
-            Rule::DialsInTime => "a WebSocket to `BKG_PLUGIN_BUS_URL`",
-            _ => "a valid `register` as the first frame",
-        };
-        notebook.broken(rule, expected, came.clone());
-        came
-    }
 }
 
 /// Why a plugin was not started.
@@ -311,47 +273,13 @@ impl<'k> Launch<'k> {
     }
 
     async fn upgrade(&self, socket: TcpStream) -> Option<Session<'k>> {
-        let _ = socket.set_nodelay(true);
-        let local = socket.local_addr().ok()?;
-        let notebook = Arc::clone(&self.kit.notebook);
-        let token = self.token.reveal().to_owned();
-        let is_ours = self.process.is_some();
-        // The upgrade's answer is the library's own type, however large.
-        #[allow(clippy::result_large_err)]
-        let check = |request: &Request, response: Response| -> Result<Response, ErrorResponse> {
-            let text =
-                |name| request.headers().get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
-            let bearer = text(header::AUTHORIZATION);
-            if is_ours
-                && bearer
-                    .is_some_and(|bearer| bearer.strip_prefix("Bearer ").map(str::trim) != Some(&token))
-            {
-                let expected = "`Authorization: Bearer` with the launch token, or none";
-                notebook.broken(Rule::DialsInTime, expected, "another `Authorization`");
-            }
-            let Some(origin) = text(header::ORIGIN) else { return Ok(response) };
-            if [format!("http://{local}"), format!("ws://{local}")].iter().any(|own| *own == origin) {
-                return Ok(response);
-            }
-            notebook.broken(
-                Rule::DialsInTime,
-                "an upgrade without an `Origin` of elsewhere",
-                format!("`Origin: {origin}`"),
-            );
-            let mut refusal = ErrorResponse::new(None);
-            *refusal.status_mut() = StatusCode::FORBIDDEN;
-            Err(refusal)
-        };
-        let config = WebSocketConfig::default()
-            .max_message_size(Some(LARGEST_READ))
-            .max_frame_size(Some(LARGEST_READ))
-            .max_write_buffer_size(usize::MAX);
-        let upgrade = accept_hdr_async_with_config(socket, check, Some(config));
-        let socket = timeout(UPGRADE_WITHIN, upgrade).await.ok()?.ok()?;
+        // Whoever starts a plugin by hand may give it what they like.
+        let token = self.process.as_ref().map(|_| self.token.reveal().to_owned());
+        let socket = upgrade(socket, token.as_deref(), &self.kit.notebook).await?;
         let expected = Expected {
             name: self.kit.target.entry().map(|entry| entry.name.clone()),
             grants: self.kit.target.grants(),
-            token: is_ours.then(|| self.token.reveal().to_owned()),
+            token,
             limits: USUAL,
         };
         let heard = Heard::new(Arc::clone(&self.kit.notebook), Arc::clone(&self.output), expected);

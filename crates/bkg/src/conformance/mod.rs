@@ -26,6 +26,7 @@ mod stage;
 mod strays;
 mod streams;
 mod target;
+mod upgrade;
 
 use std::fmt;
 use std::future::Future;

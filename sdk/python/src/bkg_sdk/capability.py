@@ -7,11 +7,9 @@ A capability may answer at once, in chunks, or both; the caller says which it wa
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import inspect
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from datetime import timedelta
 from typing import Any, TypeAlias
 
@@ -25,6 +23,7 @@ from .protocol.name import problem_of_capability_name
 from .request import Owed, Request
 from .session import Session, Ticket
 from .stream import ChunkSink
+from .work import run_work
 
 logger = logging.getLogger("bkg_sdk")
 
@@ -138,7 +137,7 @@ def _later(ours: int | None, theirs: int | None, unit: float) -> float | None:
 class Handlers:
     """The code that answers one capability."""
 
-    def __init__(self, capability: Capability, threads: ThreadPoolExecutor) -> None:
+    def __init__(self, capability: Capability, threads: Executor) -> None:
         self._capability = capability
         self._threads = threads
 
@@ -151,7 +150,7 @@ class Handlers:
         except WireError as error:
             owed.settle(error)
         except asyncio.CancelledError:
-            owed.settle(_cancelled(ticket))
+            owed.settle(unfinished(ticket))
             raise
         except (Exception, SystemExit) as problem:
             # `sys.exit`, as `argparse` calls it, is the end of this handler and not of the plugin.
@@ -165,36 +164,23 @@ class Handlers:
     async def _handled(self, request: Request, ticket: Ticket, session: Session) -> object:
         capability = self._capability
         if capability.stream is not None and request.wants_stream:
-            return await self._run(capability.stream, request, ChunkSink(session, ticket, request.id))
+            return await run_work(
+                self._threads, capability.stream, request, ChunkSink(session, ticket, request.id)
+            )
         # One answer without chunks is a valid answer to a request for a stream.
         if capability.answer is not None:
-            return await self._run(capability.answer, request)
+            return await run_work(self._threads, capability.answer, request)
         raise WireError(
             ErrorCode.INVALID_REQUEST,
             f"`{capability.name}` answers in a stream only: ask with `stream`",
         )
 
-    async def _run(self, handler: Callable[..., object], *arguments: object) -> object:
-        if _is_asynchronous(handler):
-            outcome = handler(*arguments)
-        else:
-            context = contextvars.copy_context()
-            loop = asyncio.get_running_loop()
-            outcome = await loop.run_in_executor(self._threads, context.run, handler, *arguments)
-        return await outcome if inspect.isawaitable(outcome) else outcome
 
-
-def _is_asynchronous(handler: Callable[..., object]) -> bool:
-    """Whether calling it gives something to await, also where it is an object with `__call__`."""
-    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(
-        getattr(handler, "__call__", None)  # noqa: B004 - not whether it is callable, but what with
-    )
-
-
-def _cancelled(ticket: Ticket) -> WireError:
+def unfinished(ticket: Ticket) -> WireError:
+    """What a request is answered whose handler went without a word."""
     if ticket.cancelled.is_set():
         return WireError(ErrorCode.CANCELLED, "the request was cancelled")
-    return WireError(ErrorCode.PLUGIN_ERROR, "the handler was cancelled before it answered")
+    return WireError(ErrorCode.PLUGIN_ERROR, "the handler ended before it answered")
 
 
 Work: TypeAlias = Coroutine[Any, Any, None]

@@ -8,7 +8,6 @@ passed the plugin's own check.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from .json import Misfit, RawJson, read
 from .protocol import message as m
 from .protocol.error import ErrorCode, WireError, error_to_raw
 from .session import Session
+from .work import run_work
 
 if TYPE_CHECKING:
     from .host import Host
@@ -124,10 +124,13 @@ class Settings(Generic[T]):
             raise problem.as_error(ErrorCode.INVALID_CONFIG, "the settings") from None
         if self._check is not None:
             try:
-                await _checked(self._check, offered)
+                await run_work(None, self._check, offered)
             except WireError:
                 raise
-            except Exception as problem:
+            except (Exception, SystemExit, asyncio.CancelledError) as problem:
+                if (applying := asyncio.current_task()) is not None and applying.cancelling():
+                    # Not the check: the plugin is over.
+                    raise
                 if not isinstance(problem, (ValueError, OSError)):
                     logger.exception("the check of the settings failed")
                 reason = str(problem) or type(problem).__name__
@@ -149,15 +152,6 @@ class Settings(Generic[T]):
     def __repr__(self) -> str:
         # Settings hold secrets.
         return f"Settings({self._type.__name__})"
-
-
-async def _checked(check: Callable[[T], Awaitable[None] | None], offered: T) -> None:
-    if inspect.iscoroutinefunction(check):
-        await check(offered)
-        return
-    verdict = await asyncio.to_thread(check, offered)
-    if inspect.isawaitable(verdict):
-        await verdict
 
 
 @dataclass

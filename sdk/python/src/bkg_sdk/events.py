@@ -46,14 +46,14 @@ class Topics:
         self._say = say
         self._mailboxes: dict[str, list[_Mailbox]] = {}
 
-    def subscribe(self, topic: str) -> Subscription:
-        """Wants the events of a topic, from now on."""
+    def subscribe(self, topic: str, in_loop: Callable[[Callable[[], None]], None]) -> Subscription:
+        """Wants the events of a topic, from now on; `in_loop` does something on the loop's thread."""
         mailbox = _Mailbox()
         if topic not in self._mailboxes:
             self._mailboxes[topic] = []
             self._say(m.Subscribe(topic=topic))
         self._mailboxes[topic].append(mailbox)
-        return Subscription(topic, mailbox, lambda: self._leave(topic, mailbox))
+        return Subscription(topic, mailbox, lambda: in_loop(lambda: self._leave(topic, mailbox)))
 
     def _leave(self, topic: str, mailbox: _Mailbox) -> None:
         mailbox.close()

@@ -27,6 +27,7 @@ from .events import Subscription, Topics
 from .json import Json, raw
 from .log import Logs
 from .protocol import message as m
+from .protocol.error import unicode_text
 from .session import Session
 from .telemetry import OwnProcess
 
@@ -117,7 +118,7 @@ class Host:
         """
 
         def change() -> None:
-            self._health, self._detail = health, detail
+            self._health, self._detail = Health(health), unicode_text(detail)
             self.say_health()
 
         self._in_loop(change)
@@ -128,8 +129,13 @@ class Host:
         Names that the host knows (`cpu`, `mem_bytes`) and those of the message itself (`type`, `plugin`)
         are not taken; figures that are not finite are left out.
         """
-        if name not in ("cpu", "mem_bytes", "type", "plugin"):
-            self._figures[name] = value
+        if name in ("cpu", "mem_bytes", "type", "plugin"):
+            return
+        # At the door, since what fails in a beat would end the beats.
+        try:
+            self._figures[unicode_text(name)] = float(value)
+        except (TypeError, ValueError, OverflowError):
+            logger.warning("figure left out: it is not a number", extra={"figure": name})
 
     @overload
     async def call(
@@ -222,7 +228,7 @@ class Host:
 
     def subscribe(self, topic: str) -> Subscription:
         """Subscribes to the events of a topic. The host reads that, and delivers none yet."""
-        return self._topics.subscribe(topic)
+        return self._in_loop(lambda: self._topics.subscribe(topic, self._in_loop))
 
     def auth_changed(self, changed: m.AuthChanged) -> None:
         """Says, as the plugin that answers `auth.*`, that what it said before `generation` no longer holds.

@@ -34,55 +34,55 @@ As a type to read it takes the text as it came; returned or sent, it travels unc
 b'{"n": 1.50}'
 """
 
+_checker = msgspec.json.Decoder(msgspec.Raw)
+
+
+def _as_base(value: object) -> object:
+    """A subclass of a plain value, such as the numbers of numeric libraries, is written as that value."""
+    for base in (str, int, float):
+        if isinstance(value, base):
+            return base(value)
+    raise TypeError(f"`{type(value).__name__}` has no JSON form")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_as_base)
 _PLAIN = frozenset([type(None), bool, int, float, str, msgspec.Raw])
 
 
 def write(value: object) -> bytes:
-    """The JSON text of a value. Raises `TypeError` where it has none.
+    """The JSON text of a value. Raises `TypeError` or `ValueError` where it has none.
 
     >>> write({"pong": True})
     b'{"pong":true}'
     """
-    plain = _plain(value)
-    try:
-        return msgspec.json.encode(plain)
-    except UnicodeEncodeError:
-        return msgspec.json.encode(_escaped(plain))
-
-
-def _escaped(value: object) -> object:
-    """The value with texts that hold half a character written already, since `msgspec` does not write them.
-
-    JSON does, as `\\udc80`, and Python has such texts: names of files that are no UTF-8.
-    """
-    match value:
-        case str():
-            return value if _is_whole(value) else msgspec.Raw(json.dumps(value).encode())
-        case dict():
-            members = {name: _escaped(member) for name, member in value.items()}
-            if all(_is_whole(name) for name in members if isinstance(name, str)):
-                return members
-            parts = [
-                json.dumps(name).encode() + b":" + msgspec.json.encode(each)
-                for name, each in members.items()
-            ]
-            return msgspec.Raw(b"{" + b",".join(parts) + b"}")
-        case list() | tuple() | set() | frozenset():
-            return [_escaped(item) for item in value]
-    return value
-
-
-def _is_whole(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return _checked(bytes(value) if isinstance(value, msgspec.Raw) else _encoder.encode(_plain(value)))
 
 
 def raw(value: object) -> RawJson:
-    """The JSON of a value, ready to travel."""
-    return value if isinstance(value, msgspec.Raw) else msgspec.Raw(write(value))
+    """The JSON of a value, ready to travel. Raises as `write` does."""
+    return msgspec.Raw(write(value))
+
+
+def _checked(text: bytes) -> bytes:
+    """A `RawJson` anywhere in a value is only claimed to be JSON. A frame with anything else would be lost
+    on the host, and whoever waits for it with it."""
+    try:
+        _checker.decode(text)
+        if not text.isascii():
+            text.decode()
+    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+        if not _holds_half_a_pair(text):
+            raise ValueError(f"it holds a `RawJson` that is not JSON: {problem}") from None
+    return text
+
+
+def _holds_half_a_pair(text: bytes) -> bool:
+    """Whether it is JSON all the same: a `\\ud800` alone is, and `msgspec` does not take it."""
+    try:
+        json.loads(text, parse_int=len, parse_float=len)
+    except (ValueError, RecursionError):
+        return False
+    return b"\\u" in text
 
 
 def _plain(value: object) -> object:
@@ -100,6 +100,8 @@ def _plain(value: object) -> object:
         if set(map(type, items)) <= _PLAIN:
             return value
         return [_plain(item) for item in items]
+    if isinstance(value, dict):
+        return {name: _plain(member) for name, member in value.items()}
     if isinstance(value, HasJson):
         return _plain(value.json_value())
     if dataclasses.is_dataclass(value):
@@ -136,12 +138,11 @@ def read(text: RawJson, wanted: type[T]) -> T:
         found = _decoder(cast("Hashable", wanted)).decode(text)
         return cast("T", _built(found))
     except msgspec.DecodeError as problem:
-        if wanted is Any and b"\\u" in bytes(text):
-            # Half a character is JSON too, which `msgspec` does not read.
-            return cast("T", json.loads(bytes(text)))
         raise Misfit.of(str(problem)) from None
     except UnicodeDecodeError:
         raise Misfit("the text is not UTF-8", None) from None
+    except RecursionError:
+        raise Misfit("it is nested too deeply", None) from None
 
 
 class Misfit(ValueError):

@@ -20,7 +20,7 @@ from msgspec import UNSET
 
 from .json import RawJson
 from .protocol import message as m
-from .protocol.error import writable
+from .protocol.error import unicode_text
 from .session import Session
 
 KEPT = 512
@@ -44,6 +44,8 @@ class Logs:
         self._plugin: str | None = None
         self._session: Session | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        # A thread that floods a busy loop must not pile up calls of `flush`.
+        self._flush_is_due = False
 
     def attach(self, plugin: str, session: Session) -> None:
         """From now on lines leave through this session."""
@@ -74,13 +76,15 @@ class Logs:
             return
         if loop is _running_loop():
             self.flush()
-        else:
+        elif not self._flush_is_due:
+            self._flush_is_due = True
             # A loop that is closed takes no more; the line stays with those that could not leave.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self.flush)
 
     def flush(self) -> None:
         """Sends what was kept, as far as the session takes it. On the loop's thread."""
+        self._flush_is_due = False
         session = self._session
         if session is None:
             return
@@ -106,7 +110,7 @@ class Logs:
 
     def reset(self) -> None:
         """Forgets what was kept: the plugin is over, and may run again."""
-        self._session, self._loop = None, None
+        self._session, self._loop, self._flush_is_due = None, None, False
         with self._lock:
             self._kept.clear()
             self._lost = 0
@@ -124,6 +128,8 @@ def _written(fields: Mapping[str, object] | None) -> RawJson | msgspec.UnsetType
         return UNSET
     try:
         text = msgspec.json.encode(dict(fields), enc_hook=_as_text)
+        # It may hold raw text that is no JSON.
+        msgspec.json.decode(text, type=msgspec.Raw)
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
         text = msgspec.json.encode({_as_text(name): _as_text(value) for name, value in fields.items()})
     return RawJson(text) if len(text) <= LARGEST_FIELDS else UNSET
@@ -132,7 +138,7 @@ def _written(fields: Mapping[str, object] | None) -> RawJson | msgspec.UnsetType
 def _as_text(value: object) -> str:
     """A fact for people has a text, whatever it is; one whose text fails must not break the line."""
     try:
-        return writable(str(value))
+        return unicode_text(value)
     except Exception:
         return f"<{type(value).__name__}>"
 

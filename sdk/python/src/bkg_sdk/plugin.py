@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import logging
 import os
 import signal
@@ -16,10 +17,10 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
 from .call import seconds
-from .capability import AnswerHandler, Capability, Handlers, StreamHandler
+from .capability import AnswerHandler, Capability, Handlers, StreamHandler, unfinished
 from .config import Configuration, Settings, refuse
 from .environment import Environment
 from .error import DefinitionError, RunError
@@ -28,14 +29,17 @@ from .json import RawJson
 from .log import LogHandler, Logs, levels_of
 from .protocol import message as m
 from .protocol.error import ErrorCode, WireError
+from .protocol.frame import encode
 from .protocol.name import problem_of_capability_name
 from .reconnect import Dialler, TcpDialler, keep_registered
 from .request import Owed, Request
 from .session import Session, Ticket
+from .work import run_work
 
 A = TypeVar("A", bound=AnswerHandler)
 S = TypeVar("S", bound=StreamHandler)
-B = TypeVar("B", bound=Callable[[Host], Awaitable[None]])
+BackgroundWork: TypeAlias = Callable[[Host], Awaitable[None] | None]
+B = TypeVar("B", bound=BackgroundWork)
 
 PATIENCE = 30.0
 """How long a plugin tries to get a session before it ends, in seconds. The host restarts what it
@@ -97,7 +101,7 @@ class Plugin:
         self._patience = seconds(patience)
         self._capabilities: dict[str, Capability] = {}
         self._routes: list[m.Route] = []
-        self._background: list[Callable[[Host], Awaitable[None]]] = []
+        self._background: list[BackgroundWork] = []
         self._mistake: DefinitionError | None = None
         self._logs = Logs()
 
@@ -227,7 +231,7 @@ class Plugin:
         """Work of the plugin's own beside its handlers.
 
         It starts with the plugin; when `Host.stopping` says so it has a second to end, then it is
-        cancelled.
+        cancelled. A plain `def` runs in a thread, which nobody can end: it looks at `Host.stopping`.
 
         >>> plugin = Plugin()
         >>> @plugin.background
@@ -253,6 +257,9 @@ class Plugin:
         0 as it should, else see `RunError.exit_code`.
         """
         code = 0
+        # The host reads lines: what a plugin prints is there when it was printed.
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(line_buffering=True)
         handler = self.log_handler()
         logging.getLogger().addHandler(handler)
         for name, level in levels_of(os.environ.get("BKG_LOG", "")).items():
@@ -286,6 +293,8 @@ class Plugin:
             for each in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(each)
                 signal.signal(each, signal.SIG_IGN)
+            # The end of the loop waits for its threads; those that do not end must not keep the process.
+            loop.set_default_executor(ThreadPoolExecutor(1))
 
     async def serve(self, environment: Environment, shutdown: asyncio.Event | None = None) -> None:
         """Runs the plugin on the running event loop until the host ends it or `shutdown` is set.
@@ -298,6 +307,10 @@ class Plugin:
         """Runs the plugin over links of any kind."""
         if self._mistake is not None:
             raise self._mistake
+        try:
+            encode(self.registration(environment.name))
+        except (TypeError, ValueError, RecursionError) as problem:
+            raise DefinitionError(f"the description has no JSON form: {problem}") from None
         running = Running(self, environment)
         try:
             await keep_registered(dialler, running, self._patience, shutdown)
@@ -329,7 +342,7 @@ class Plugin:
     @property
     def parts(
         self,
-    ) -> tuple[dict[str, Capability], Settings[Any] | None, list[Callable[[Host], Awaitable[None]]], Logs]:
+    ) -> tuple[dict[str, Capability], Settings[Any] | None, list[BackgroundWork], Logs]:
         """Capabilities, settings, background work and log lines."""
         return self._capabilities, self._settings, self._background, self._logs
 
@@ -341,7 +354,7 @@ class Running:
         capabilities, settings, background, logs = plugin.parts
         self.host = Host(environment, logs, plugin.registration(environment.name))
         """The handle to the host."""
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="bkg-handler")
+        self._threads = ThreadPoolExecutor(THREADS + len(background), thread_name_prefix="bkg-handler")
         self._handlers = {
             name: Handlers(capability, self._threads) for name, capability in capabilities.items()
         }
@@ -360,9 +373,9 @@ class Running:
             self._background.add(task)
             task.add_done_callback(self._background.discard)
 
-    async def _beside(self, work: Callable[[Host], Awaitable[None]]) -> None:
+    async def _beside(self, work: BackgroundWork) -> None:
         try:
-            await work(self.host)
+            await run_work(self._threads, work, self.host)
         except Exception:
             name = getattr(work, "__name__", repr(work))
             logging.getLogger("bkg_sdk").exception("background work failed", extra={"work": name})
@@ -384,10 +397,9 @@ class Running:
         request = Request(message, ticket, session, self.host)
         ticket.task = self._spawn(self._answer(handlers, owed, request, ticket, session))
         # A task that is cancelled before its first step never runs its own end.
-        cancelled = WireError(ErrorCode.CANCELLED, "the request was cancelled")
-        ticket.task.add_done_callback(lambda _: owed.settle(cancelled))
+        ticket.task.add_done_callback(lambda _: owed.settle(unfinished(ticket)))
         # Whoever does not notice the cancel is not waited for.
-        ticket.on_cancel = lambda: owed.settle(cancelled)
+        ticket.on_cancel = lambda: owed.settle(unfinished(ticket))
 
     async def _answer(
         self, handlers: Handlers, owed: Owed, request: Request, ticket: Ticket, session: Session
@@ -449,7 +461,7 @@ class Running:
             self._leaving.cancel()
         if self._applying is not None:
             self._applying.cancel()
-            await asyncio.wait([self._applying])
+            await asyncio.wait([self._applying], timeout=TASKS_END_WITHIN)
         if self._tasks:
             _, late = await asyncio.wait(list(self._tasks), timeout=TASKS_END_WITHIN)
             for task in late:

@@ -47,6 +47,8 @@ class RouteAnswer:
             bodies.append("json")
         if len(bodies) > 1:
             raise ValueError(f"a response has one body, not {' and '.join(bodies)}")
+        if not 200 <= status <= 599:
+            raise ValueError(f"a response has a status from 200 to 599, not {status}")
         http: dict[str, Any] = {"status": status}
         written: dict[str, list[str]] = {}
         for name, values in (headers or {}).items():

@@ -201,8 +201,9 @@ class Session:
         verdict: asyncio.Future[WireError | None] = asyncio.get_running_loop().create_future()
         if self._is_over:
             raise ConnectionError
-        self._updates.append(verdict)
+        # What has no JSON form raises here, and takes nobody else's verdict.
         self.say(update)
+        self._updates.append(verdict)
         return await verdict
 
     def next_frame(self) -> bytes | None:

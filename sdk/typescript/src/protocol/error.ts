@@ -1,7 +1,7 @@
-//! The table of error codes, and an error as it travels.
-//!
-//! Which HTTP status each code becomes is the host's affair: `docs/protocol.md`, section 10. The
-//! invariant: whatever stands in `response.error`, it reads as a {@link WireError}.
+// The table of error codes, and an error as it travels.
+//
+// Which HTTP status each code becomes is the host's affair: `docs/protocol.md`, section 10. The
+// invariant: whatever stands in `response.error`, it reads as a {@link WireError}.
 
 import { RawJson, type Json } from "./raw-json.js";
 

@@ -1,8 +1,8 @@
-//! Requests and answers in both directions, as either side keeps them.
-//!
-//! Host and plugin ask each other with the same five messages, so both halves are this exchange plus their
-//! own rules of registration. Pure: frames go in, frames and verdicts come out; no socket, clock or
-//! randomness.
+// Requests and answers in both directions, as either side keeps them.
+//
+// Host and plugin ask each other with the same five messages, so both halves are this exchange plus their
+// own rules of registration. Pure: frames go in, frames and verdicts come out; no socket, clock or
+// randomness.
 
 import { ErrorCode, type Outcome, WireError } from "./error.js";
 import { type Decoded, encode } from "./frame.js";

@@ -1,7 +1,7 @@
-//! Reads the members of a message, each as what it must be.
-//!
-//! Members that nobody asks for are passed over: that is how the protocol grows. The invariants: `null`
-//! reads as absent, a member that came twice is refused, and no name reaches an object's prototype.
+// Reads the members of a message, each as what it must be.
+//
+// Members that nobody asks for are passed over: that is how the protocol grows. The invariants: `null`
+// reads as absent, a member that came twice is refused, and no name reaches an object's prototype.
 
 import { WireError } from "./error.js";
 import { capabilityName, requestId } from "./name.js";

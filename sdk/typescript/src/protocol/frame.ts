@@ -1,7 +1,7 @@
-//! Between messages and the text of a frame.
-//!
-//! Payloads are spliced into frames and cut out of them as they are. Nothing here knows whether a message
-//! is allowed; that is the halves' affair. The invariant: what cannot be read is a value, not an exception.
+// Between messages and the text of a frame.
+//
+// Payloads are spliced into frames and cut out of them as they are. Nothing here knows whether a message
+// is allowed; that is the halves' affair. The invariant: what cannot be read is a value, not an exception.
 
 import { ErrorCode, WireError } from "./error.js";
 import {

@@ -1,7 +1,7 @@
-//! The host's half of a session with a plugin of the extended contract, for tests.
-//!
-//! Speaks to a plugin under test as the daemon does; the daemon's own half is `bkg-protocol`, and decides
-//! more: the base contract, liveness, who may register. Pure: no socket, clock or randomness.
+// The host's half of a session with a plugin of the extended contract, for tests.
+//
+// Speaks to a plugin under test as the daemon does; the daemon's own half is `bkg-protocol`, and decides
+// more: the base contract, liveness, who may register. Pure: no socket, clock or randomness.
 
 import type { Outcome, WireError } from "./error.js";
 import { type ErrorCode } from "./error.js";

@@ -1,7 +1,7 @@
-//! The requests that the other side sent and that this side still owes an answer.
-//!
-//! Pure bookkeeping. The invariant: each accepted request is answered exactly once, its chunks carry
-//! `seq` without gaps and never exceed the credit that the asker gave.
+// The requests that the other side sent and that this side still owes an answer.
+//
+// Pure bookkeeping. The invariant: each accepted request is answered exactly once, its chunks carry
+// `seq` without gaps and never exceed the credit that the asker gave.
 
 import type { Request } from "./message.js";
 

@@ -1,6 +1,6 @@
-//! What each side grants the other: sizes in bytes, counts, and times in milliseconds.
-//!
-//! The defaults are those of `docs/protocol.md`, section 11. The host's configuration may change each.
+// What each side grants the other: sizes in bytes, counts, and times in milliseconds.
+//
+// The defaults are those of `docs/protocol.md`, section 11. The host's configuration may change each.
 
 /** The bounds of one session, as the host sees them. */
 export interface Limits {

@@ -1,8 +1,8 @@
-//! Every message of the bus: two unions, one per direction, and the structures in them.
-//!
-//! These types say what a frame *means*; `frame.ts` turns them into text and back. Whether a message is
-//! allowed at this moment is decided by `host.ts` and `plugin.ts`. What is absent is `undefined`, never
-//! `null`.
+// Every message of the bus: two unions, one per direction, and the structures in them.
+//
+// These types say what a frame *means*; `frame.ts` turns them into text and back. Whether a message is
+// allowed at this moment is decided by `host.ts` and `plugin.ts`. What is absent is `undefined`, never
+// `null`.
 
 import { inspect } from "node:util";
 

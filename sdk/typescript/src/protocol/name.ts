@@ -1,7 +1,7 @@
-//! Names and ids that travel on the bus, parsed at the door.
-//!
-//! They stay plain texts: what leaves a check here is trusted. The invariant: an id of this side's own
-//! names its request only in the exact spelling in which it was given.
+// Names and ids that travel on the bus, parsed at the door.
+//
+// They stay plain texts: what leaves a check here is trusted. The invariant: an id of this side's own
+// names its request only in the exact spelling in which it was given.
 
 /** Why a text is not a name. */
 export class NameError extends Error {

@@ -1,8 +1,8 @@
-//! The requests that this side sent and that the other side still owes an answer.
-//!
-//! Pure bookkeeping: which waiter stands behind which id, how many chunks may still come, and what was
-//! given up. The invariant: every waiter that goes in comes out exactly once, and only for the id it went
-//! in under; an id that this session did not give reaches nobody.
+// The requests that this side sent and that the other side still owes an answer.
+//
+// Pure bookkeeping: which waiter stands behind which id, how many chunks may still come, and what was
+// given up. The invariant: every waiter that goes in comes out exactly once, and only for the id it went
+// in under; an id that this session did not give reaches nobody.
 
 import { RequestIds } from "./name.js";
 

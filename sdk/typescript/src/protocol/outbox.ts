@@ -1,8 +1,8 @@
-//! Frames that wait to be written, in two lanes.
-//!
-//! Credits, cancels, health and drain overtake data, so that a full socket cannot keep a cancel from
-//! freeing it. They never overtake the `request` that they are about: a `cancel` takes a `request` that
-//! still waits back instead, and a `credit` queues behind it.
+// Frames that wait to be written, in two lanes.
+//
+// Credits, cancels, health and drain overtake data, so that a full socket cannot keep a cancel from
+// freeing it. They never overtake the `request` that they are about: a `cancel` takes a `request` that
+// still waits back instead, and a `credit` queues behind it.
 
 interface Waiting {
   /** The number of this side's own request, where the frame is one or is about one that waits. */

@@ -1,7 +1,7 @@
-//! The plugin's half of a session with the host.
-//!
-//! The mirror of `host.ts`: feed it frames, write what {@link PluginSession.nextFrame} returns. Pure: no
-//! socket, clock or randomness, so that the golden conversations can be replayed against it.
+// The plugin's half of a session with the host.
+//
+// The mirror of `host.ts`: feed it frames, write what {@link PluginSession.nextFrame} returns. Pure: no
+// socket, clock or randomness, so that the golden conversations can be replayed against it.
 
 import { ErrorCode, type Outcome, WireError } from "./error.js";
 import { type Dropped, Exchange, type GivenUp, type Heard, type Lost, type Started } from "./exchange.js";

@@ -1,8 +1,8 @@
-//! JSON that is passed on without being read.
-//!
-//! `JSON.parse` loses what a number's text says: `1.0` and `12345678901234567890` come out of it as
-//! other numbers. Here a value stays the text that its sender wrote, and is read only on request.
-//! The invariant: the text of a {@link RawJson} is one valid JSON value without blanks around it.
+// JSON that is passed on without being read.
+//
+// `JSON.parse` loses what a number's text says: `1.0` and `12345678901234567890` come out of it as
+// other numbers. Here a value stays the text that its sender wrote, and is read only on request.
+// The invariant: the text of a {@link RawJson} is one valid JSON value without blanks around it.
 
 /** Anything that `JSON.parse` can return. */
 export type Json = null | boolean | number | string | Json[] | { [name: string]: Json };

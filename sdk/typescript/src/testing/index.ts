@@ -1,8 +1,8 @@
-//! A host in memory, to test a plugin without a daemon and without a socket.
-//!
-//! {@link TestHost} speaks through a host half of the protocol that keeps the rules of the daemon's, and what
-//! breaks a rule is counted here as there. It decides nothing about rights, routes or restarts; those are the
-//! daemon's. Everything here waits at most ten seconds and then fails with what it waited for.
+// A host in memory, to test a plugin without a daemon and without a socket.
+//
+// {@link TestHost} speaks through a host half of the protocol that keeps the rules of the daemon's, and what
+// breaks a rule is counted here as there. It decides nothing about rights, routes or restarts; those are the
+// daemon's. Everything here waits at most ten seconds and then fails with what it waited for.
 
 import { Environment } from "../environment.js";
 import { messageOf } from "../error.js";

@@ -1,7 +1,7 @@
-//! The host's end of the link to the plugin under test.
-//!
-//! Drives the protocol's host half as the daemon's connection does, and writes down what the plugin says. It
-//! knows one plugin, and one link at a time.
+// The host's end of the link to the plugin under test.
+//
+// Drives the protocol's host half as the daemon's connection does, and writes down what the plugin says. It
+// knows one plugin, and one link at a time.
 
 import { randomBytes, randomUUID } from "node:crypto";
 

@@ -1,7 +1,7 @@
-//! Links in memory: what the plugin under test dials instead of a TCP port.
-//!
-//! Each is two wires that hand frames to each other in a later turn of the event loop, with a buffer as small
-//! as a socket's, so that tests meet a full one.
+// Links in memory: what the plugin under test dials instead of a TCP port.
+//
+// Each is two wires that hand frames to each other in a later turn of the event loop, with a buffer as small
+// as a socket's, so that tests meet a full one.
 
 import type { Dialler } from "../reconnect.js";
 import type { Gone, Listener, Wire } from "../wire.js";

@@ -47,10 +47,10 @@ MUTATIONS = [
         "chunk-order",
     ),
     Mutation(
-        "a request that was cancelled is not answered any more",
-        "plugin.py",
-        "ticket.on_cancel = lambda: owed.settle(cancelled)",
-        'ticket.on_cancel = lambda: setattr(owed, "is_settled", True)',
+        "a request that was cancelled is forgotten",
+        "protocol/inbound.py",
+        "owed.cancelled = True",
+        "del self._open[request_id]",
         "cancel-answered",
     ),
     Mutation(
@@ -90,9 +90,7 @@ def mutated(mutation: Mutation | None, directory: Path) -> Path:
     sdk = Path(shutil.copytree(SDK, directory / "sdk", ignore=ignored))
     if mutation is not None:
         file = sdk / "src/bkg_sdk" / mutation.file
-        text = file.read_text()
-        assert text.count(mutation.right) == 1, f"{mutation.file} has changed: say anew what to break"
-        file.write_text(text.replace(mutation.right, mutation.wrong))
+        file.write_text(file.read_text().replace(mutation.right, mutation.wrong))
     return ping_on(sdk, directory)
 
 
@@ -101,6 +99,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Futu
     """What the kit thinks of each mutation, and of the SDK as it is."""
     orders: dict[str, tuple[str, ...]] = {AS_IT_IS: (str(mutated(None, tmp_path_factory.mktemp("right"))),)}
     for mutation in MUTATIONS:
+        # The other rules are tried on the SDK as it is; to try all of them on each mutation takes minutes.
         folder = mutated(mutation, tmp_path_factory.mktemp("wrong"))
         orders[mutation.name] = (str(folder), "--only", mutation.rule)
     with checked(orders) as found:
@@ -118,5 +117,7 @@ def test_the_sdk_as_it_is_keeps_every_rule(reports: dict[str, Future[Report]]) -
 def test_a_broken_sdk_is_caught_by_the_rule_that_it_breaks(
     mutation: Mutation, reports: dict[str, Future[Report]]
 ) -> None:
+    text = (SDK / "src/bkg_sdk" / mutation.file).read_text()
+    assert text.count(mutation.right) == 1, f"{mutation.file} has changed: say anew what to break"
     report = reports[mutation.name].result()
     assert (report.code, report.broken) == (1, [mutation.rule]), report.json

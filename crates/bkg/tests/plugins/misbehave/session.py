@@ -340,7 +340,7 @@ class Plugin:
         error = {"code": "cancelled", "message": "the caller gave up"}
         answer = {"type": "response", "requestId": frame["requestId"], "success": False, "error": error}
         is_late = self.plants("cancel-race-survived") and len(self.cancels) > SEVERAL
-        if request is None and self.plants_once("stray-cancel-ignored") or request and is_late:
+        if is_late if request else self.plants_once("stray-cancel-ignored"):
             await self.send(**answer)
 
     async def configure(self, revision: int, config: Frame) -> None:

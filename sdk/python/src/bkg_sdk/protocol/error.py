@@ -6,6 +6,7 @@ itself: those are in `bkg_sdk.error`, which draws the whole tree.
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any
@@ -76,6 +77,16 @@ class ErrorCode(StrEnum):
     """There is no room on the disk for the write."""
 
 
+def unicode_text(value: object) -> str:
+    """The text of a value, with `?` for what no frame can carry, such as a byte of a file name that is not
+    UTF-8.
+
+    >>> unicode_text(ValueError("caf\\udce9"))
+    'caf?'
+    """
+    return str(value).encode(errors="replace").decode()
+
+
 class WireError(BkgError):
     """A failure that travels to whoever asked: raise it in a handler to answer with it.
 
@@ -106,14 +117,15 @@ class WireError(BkgError):
         retry_after: float | timedelta | None = None,
         details: Any = None,
     ) -> None:
+        # A failure must travel whatever is put into it, such as the exception itself as `message`.
+        message = unicode_text(message)
         super().__init__(message)
-        self.code = str(code)
+        self.code = unicode_text(code)
         self.message = message
-        self.param = param
-        self.retryable = retryable
-        self.retry_after = (
-            retry_after.total_seconds() if isinstance(retry_after, timedelta) else retry_after
-        )
+        self.param = None if param is None else unicode_text(param)
+        self.retryable = None if retryable is None else bool(retryable)
+        after = retry_after.total_seconds() if isinstance(retry_after, timedelta) else retry_after
+        self.retry_after = after if after is not None and math.isfinite(after) else None
         self.details = details
 
     def __str__(self) -> str:
@@ -144,18 +156,16 @@ class WireError(BkgError):
 
 def error_to_raw(error: WireError) -> msgspec.Raw:
     """The JSON of an error. What of `details` has no JSON form is left out: the failure matters more."""
+    members = error._members()
     try:
-        return msgspec.Raw(msgspec.json.encode(error._members()))
+        text = msgspec.json.encode(members)
+        if error.details is not None:
+            # It may hold raw text that is no JSON.
+            msgspec.json.decode(text)
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
-        members = error._members()
         members.pop("details", None)
-        told = {name: writable(each) if isinstance(each, str) else each for name, each in members.items()}
-        return msgspec.Raw(msgspec.json.encode(told))
-
-
-def writable(text: str) -> str:
-    """A text for people: what has no UTF-8, as in some names of files, is written as `\\udc80`."""
-    return text.encode(errors="backslashreplace").decode()
+        text = msgspec.json.encode(members)
+    return msgspec.Raw(text)
 
 
 def error_of_raw(raw: msgspec.Raw) -> WireError:
@@ -178,6 +188,6 @@ def error_of_raw(raw: msgspec.Raw) -> WireError:
         message if isinstance(message, str) else text.decode(),
         param=param if isinstance(param, str) else None,
         retryable=retryable if isinstance(retryable, bool) else None,
-        retry_after=after / 1000 if isinstance(after, int) and not isinstance(after, bool) else None,
+        retry_after=after / 1000 if type(after) is int and after < 1 << 64 else None,
         details=found.get("details"),
     )

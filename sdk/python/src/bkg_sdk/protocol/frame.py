@@ -7,6 +7,7 @@ Nothing here knows whether a message is allowed; that is the halves' affair.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from datetime import UTC, datetime
@@ -15,7 +16,6 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from . import message as m
-from .error import writable
 
 M = TypeVar("M", bound=m.Message)
 
@@ -31,6 +31,35 @@ class FrameError(Exception):
         )
         self.kind = kind
         self.request_id = request_id
+
+
+_HALF_OF_A_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[][{}:,]', re.DOTALL)
+
+
+def _beyond_the_reader(frame: bytes, problem: str) -> FrameError:
+    """What a frame says of itself that is JSON, and that the reader does not take.
+
+    Any client can send such a payload, and the host hands it on. If it were only dropped, its caller would
+    wait, and the plugin would owe the answer for ever.
+    """
+    said: dict[bytes, str | None] = {b'"type"': None, b'"requestId"': None}
+    depth, before, name = 0, b"", b""
+    for found in _TOKEN.finditer(frame):
+        token = found.group()
+        if token in (b"{", b"["):
+            depth += 1
+        elif token in (b"}", b"]"):
+            depth -= 1
+        elif depth == 1 and token == b":":
+            name = before
+        elif depth == 1 and name in said and before == b":" and token[:1] == b'"':
+            with contextlib.suppress(msgspec.DecodeError):
+                said[name] = msgspec.json.decode(token, type=m.RequestId)
+            if None not in said.values():
+                break
+        before = token
+    return FrameError(problem, *said.values())
 
 
 class UnknownType(msgspec.Struct, frozen=True):
@@ -55,7 +84,9 @@ class Direction(Generic[M]):
             return self._strict.decode(frame)
         except msgspec.DecodeError as problem:
             return self._decode_leniently(frame, str(problem))
-        except (RecursionError, UnicodeDecodeError) as problem:
+        except RecursionError:
+            raise _beyond_the_reader(frame, "it is nested too deeply") from None
+        except UnicodeDecodeError as problem:
             raise FrameError(str(problem)) from None
 
     def _decode_leniently(self, frame: bytes, problem: str) -> M | UnknownType:
@@ -63,9 +94,11 @@ class Direction(Generic[M]):
             members = msgspec.json.decode(frame, type=dict[str, msgspec.Raw])
             kind = msgspec.json.decode(members["type"], type=str)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            if _HALF.search(frame):
-                return self._decode_half_characters(frame, problem)
+            if _HALF_OF_A_PAIR.search(frame):
+                return self._decode_half_characters(frame)
             raise FrameError(problem) from None
+        except RecursionError:
+            raise _beyond_the_reader(frame, "it is nested too deeply") from None
         except KeyError:
             raise FrameError("`type` is missing") from None
         known = self._known.get(kind)
@@ -73,36 +106,31 @@ class Direction(Generic[M]):
             return UnknownType(kind)
         try:
             return _read_leniently(known, members)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as problem_again:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as problem_again:
             raise FrameError(str(problem_again), kind, _request_id(members)) from None
 
-    def _decode_half_characters(self, frame: bytes, problem: str) -> M | UnknownType:
-        """Reads a frame in which somebody wrote half a character, such as `\\ud800`.
+    def _decode_half_characters(self, frame: bytes) -> M | UnknownType:
+        """Reads a frame in which somebody wrote half of a surrogate pair, such as `\\ud800`.
 
         JSON allows that, and whoever passes a payload on has not looked. `msgspec` does not read it: what
         crosses unread is set aside, and put back as it came.
         """
         try:
             members = _split(frame.decode())
-        except (ValueError, RecursionError):
-            raise FrameError(problem) from None
-        aside = {name: msgspec.Raw(members[name].encode()) for name in _UNREAD if name in members}
-        rest = {**members, **dict.fromkeys(aside, "null")}
-        text = ",".join(f"{json.dumps(name)}:{member}" for name, member in rest.items())
-        rest_of_frame = f"{{{text}}}".encode()
-        try:
-            msgspec.json.decode(rest_of_frame)
-        except msgspec.DecodeError:
-            raise FrameError(problem, _text_of(members, "type"), _text_of(members, "requestId")) from None
-        message = self.decode(rest_of_frame)
+            aside = {name: msgspec.Raw(members[name].encode()) for name in _UNREAD if name in members}
+            rest = {**members, **dict.fromkeys(aside, "null")}
+            text = ",".join(f"{json.dumps(name)}:{member}" for name, member in rest.items())
+            without = f"{{{text}}}".encode()
+            msgspec.json.decode(without)
+        except (ValueError, msgspec.DecodeError, RecursionError):
+            raise _beyond_the_reader(frame, "it holds half of a surrogate pair") from None
+        message = self.decode(without)
         if isinstance(message, UnknownType):
             return message
         kept = {name: raw for name, raw in aside.items() if hasattr(message, name)}
         return msgspec.structs.replace(message, **kept)
 
 
-_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
-"""What a half of a character begins with, and a pair of halves too."""
 _UNREAD = ("payload", "data", "config")
 """Members that cross as the text that they are."""
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -132,12 +160,6 @@ def _split(text: str) -> dict[str, str]:
     if at != len(text):
         raise ValueError("something follows the object")
     return members
-
-
-def _text_of(members: dict[str, str], name: str) -> str | None:
-    """What a member says, where it is a text that can be sent back."""
-    found = json.loads(members.get(name, "null"))
-    return found if isinstance(found, str) and found.isascii() else None
 
 
 def _after(text: str, at: int, mark: str) -> int:
@@ -295,10 +317,4 @@ def encode(message: m.Message) -> bytes:
         told: dict[str, Any] = {"type": "telemetry", **message.further}
         told |= {"plugin": message.plugin, "cpu": message.cpu, "mem_bytes": message.mem_bytes}
         return _encoder.encode({name: value for name, value in told.items() if value is not None})
-    try:
-        return _encoder.encode(message)
-    except UnicodeEncodeError:
-        # A frame that cannot be written would leave somebody waiting.
-        members = msgspec.structs.asdict(message)
-        mended = {name: writable(each) for name, each in members.items() if isinstance(each, str)}
-        return _encoder.encode(msgspec.structs.replace(message, **mended))
+    return _encoder.encode(message)

@@ -24,7 +24,7 @@ RequestId: TypeAlias = Annotated[str, Meta(min_length=1, max_length=MAX_REQUEST_
 CapabilityName: TypeAlias = Annotated[
     str, Meta(pattern=rf"^(?:{CAPABILITY_NAME})\Z", max_length=MAX_CAPABILITY_NAME)
 ]
-Count: TypeAlias = Annotated[int, Meta(ge=0)]
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 
 NULL = Raw(b"null")
 """The JSON value `null`."""

@@ -15,7 +15,7 @@ _group = Group()
 SCENARIOS = _group.scenarios
 
 # So that nobody waits long for the next figures.
-QUICK_BEATS = "[limits]\nheartbeat_ms = 300\n"
+QUICK_BEATS = "[limits]\nheartbeat_ms = 500\n"
 
 
 @_group.harmless()
@@ -73,8 +73,8 @@ def its_figures_count_its_pings(ping: Ping) -> None:
 
 @_group.alone(Need.EXTENDED, config=QUICK_BEATS)
 def it_beats_as_often_as_it_was_told_to(ping: Ping) -> None:
-    # Three windows without a beat pass, and the host would have taken it for dead twice.
-    for number in range(8):
+    # Longer than two windows, after which the host takes a plugin that does not beat for dead.
+    for number in range(5):
         ping.gets("ping")
         until_pings(ping, number + 1)
     shown = ping.host.plugin(ping.name)
