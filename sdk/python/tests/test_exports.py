@@ -35,8 +35,8 @@ def test_the_flat_exports_are_what_the_package_says() -> None:
 def test_the_files_are_those_of_the_rust_sdk() -> None:
     ours = {path.stem for path in SOURCES.iterdir() if path.suffix == ".py"} - {"__init__"}
     theirs = {path.stem for path in RUST.iterdir()} - {"lib"}
-    # Code of the author that may block is a matter of Python alone.
-    assert ours == theirs | {"work"}
+    # Code of the author that may block, and classes that are there already, are matters of Python alone.
+    assert ours == theirs | {"work", "wrap"}
 
 
 @pytest.mark.parametrize("path", sorted(SOURCES.rglob("*.py")), ids=lambda path: path.name)

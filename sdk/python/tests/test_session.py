@@ -90,7 +90,11 @@ async def test_a_host_out_of_reach_ends_the_plugin_with_the_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", ["", "127.0.0.1:7", "http://127.0.0.1:7", "wss://example.org", "ws://a:x"]
+    "wrong",
+    [
+        *("", "127.0.0.1:7", "http://127.0.0.1:7", "wss://example.org", "ws://a:x"),
+        *("ws://127.0.0.1:7#x", "ws://127.0.0.1:0", "ws://a..b:7", f"ws://{'x' * 70}:7"),
+    ],
 )
 def test_only_a_websocket_url_can_be_dialled(wrong: str) -> None:
     with pytest.raises(WrongEnvironment, match="BKG_PLUGIN_BUS_URL"):

@@ -22,7 +22,7 @@ from bkg_sdk import Environment, Plugin, Rejected, Request
 
 SOURCES = Path(__file__).parents[1] / "src"
 GREETER = """
-import logging
+import asyncio, logging, sys
 from bkg_sdk import Host, Plugin, Request
 
 plugin = Plugin(version="1.0.0", patience=0.01)
@@ -41,6 +41,21 @@ def block(request: Request) -> None:
 async def block_aside(request: Request) -> None:
     import asyncio, threading
     await asyncio.to_thread(threading.Event().wait)
+
+@plugin.answer("greeter.leave")
+async def leave(request: Request) -> None:
+    leaving.set()
+
+leaving = asyncio.Event()
+
+@plugin.background
+async def exit_by_itself(host: Host) -> None:
+    await asyncio.wait(
+        [asyncio.create_task(each.wait()) for each in (leaving, host.stopping)],
+        return_when=asyncio.FIRST_COMPLETED,
+    )
+    if leaving.is_set():
+        sys.exit(3)
 
 @plugin.background
 async def say_goodbye(host: Host) -> None:
@@ -310,3 +325,13 @@ async def test_a_thread_of_the_loop_itself_does_not_keep_the_process_either() ->
         assert (await frame(socket, "response"))["error"]["code"] == "cancelled"
         assert await closed(socket) == 1000
         assert await end_of(process) == (0, "")
+
+
+async def test_a_plugin_that_exits_by_itself_does_so_whatever_its_threads_do() -> None:
+    async with bus() as host:
+        process = await launch(host.url)
+        socket, _ = await host.registered("second")
+        await say(socket, type="request", requestId="r-1", capability="greeter.block", payload=None)
+        await say(socket, type="request", requestId="r-2", capability="greeter.leave", payload=None)
+        code, _ = await end_of(process)
+        assert code == 3

@@ -51,13 +51,17 @@ class TcpDialler:
     def __init__(self, url: str) -> None:
         try:
             parts = urlsplit(url)
-            port = parts.port or 80
+            port = 80 if parts.port is None else parts.port
+            # What no resolver takes as a name would not be an `OSError` when it is dialled.
+            (parts.hostname or "").encode("idna")
         except ValueError as problem:
             raise _wrong(url, str(problem)) from None
         if parts.scheme != "ws":
             raise _wrong(url, "only `ws` is spoken, over loopback or a tunnel")
         if not parts.hostname:
             raise _wrong(url, "it names no host")
+        if port == 0 or parts.fragment:
+            raise _wrong(url, "it has a fragment" if parts.fragment else "nobody listens on port 0")
         self.url = url
         """Where it dials."""
         self.address = (parts.hostname, port)
