@@ -127,3 +127,26 @@ async fn a_close_with_1008_is_a_refusal() {
         "{ended:?}"
     );
 }
+
+#[tokio::test]
+async fn a_close_of_the_host_is_answered() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://{}", listener.local_addr().unwrap());
+    let environment = Environment::new(url, "test".parse().unwrap(), Secret::new("launch"));
+    let plugin = tokio::spawn(Plugin::new().serve(environment, std::future::pending()));
+    let mut socket = accept(&listener).await;
+    greet(&mut socket, "second").await;
+    frame(&mut socket, "health").await;
+    let close = CloseFrame { code: 1011.into(), reason: "a pong did not come in time".into() };
+    socket.close(Some(close)).await.unwrap();
+    let answered = async {
+        loop {
+            match socket.next().await.unwrap().unwrap() {
+                Message::Close(_) => return,
+                _ => continue,
+            }
+        }
+    };
+    timeout(Duration::from_secs(10), answered).await.unwrap();
+    plugin.abort();
+}

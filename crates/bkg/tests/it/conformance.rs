@@ -19,8 +19,8 @@ use tempfile::TempDir;
 
 use crate::host::{PATIENCE, copy_bundled};
 
-/// How many checks run at once.
-const AT_ONCE: usize = 6;
+/// How many checks run at once: they wait more than they work.
+const AT_ONCE: usize = 12;
 
 /// A fault that cannot be a setting of `misbehave`: that has no `prepare.sh`.
 const PLANTED_ELSEWHERE: [Rule; 1] = [Rule::Prepares];
