@@ -1677,6 +1677,41 @@ export interface components {
         };
         /** @enum {string} */
         ErrorWord: "invalid_request" | "unauthorized" | "forbidden" | "reauth_required" | "not_found" | "model_not_found" | "method_not_allowed" | "conflict" | "payload_too_large" | "unsupported_media_type" | "misdirected_request" | "invalid_config" | "rate_limited" | "quota_exceeded" | "cancelled" | "internal" | "plugin_error" | "plugin_disconnected" | "plugin_unavailable" | "overloaded" | "timeout" | "insufficient_storage";
+        /** @description The events of one instance, counted since it registered. */
+        EventFigures: {
+            /** @description The topics that it subscribed to, also those that its entry does not let it hear of. */
+            topics: string[];
+            /**
+             * Format: uint64
+             * @description How many events it published.
+             */
+            published: number;
+            /**
+             * Format: uint64
+             * @description How many were written to it.
+             */
+            delivered: number;
+            /**
+             * Format: uint
+             * @description How many wait to be written.
+             */
+            waiting: number;
+            /**
+             * Format: uint64
+             * @description How many it missed because it did not read fast enough.
+             */
+            missed: number;
+            /**
+             * Format: uint64
+             * @description How many exceed the frame that it takes.
+             */
+            tooLarge: number;
+            /**
+             * Format: uint64
+             * @description How often it said something about topics that it may not say.
+             */
+            refused: number;
+        };
         /** @description What the plugin answered, in its own text. */
         Executed: {
             result: unknown;
@@ -1787,6 +1822,8 @@ export interface components {
             port: number | null;
             /** @description The figures that it last gave of itself. */
             telemetry: components["schemas"]["Telemetry"] | null;
+            /** @description What it told others and heard of them. */
+            events: components["schemas"]["EventFigures"];
         };
         /** @description What is asked of the plugin. */
         Invocation: {

@@ -336,6 +336,7 @@ export interface Instance {
      * The figures that it last gave of itself.
      */
     telemetry: Telemetry | null;
+    events: EventFigures;
 }
 /**
  * `telemetry`: figures about the plugin's own process.
@@ -354,6 +355,39 @@ export interface Telemetry {
      */
     mem_bytes?: number | null;
     [k: string]: unknown;
+}
+/**
+ * What it told others and heard of them.
+ */
+export interface EventFigures {
+    /**
+     * The topics that it subscribed to, also those that its entry does not let it hear of.
+     */
+    topics: string[];
+    /**
+     * How many events it published.
+     */
+    published: number;
+    /**
+     * How many were written to it.
+     */
+    delivered: number;
+    /**
+     * How many wait to be written.
+     */
+    waiting: number;
+    /**
+     * How many it missed because it did not read fast enough.
+     */
+    missed: number;
+    /**
+     * How many exceed the frame that it takes.
+     */
+    tooLarge: number;
+    /**
+     * How often it said something about topics that it may not say.
+     */
+    refused: number;
 }
 /**
  * What the processes of one launch used and held at one moment, added up.

@@ -25,7 +25,7 @@ pub mod scope;
 pub use error::{ErrorCode, WireError};
 pub use limits::Limits;
 pub use message::{HostMessage, PluginMessage};
-pub use name::{CapabilityName, InstanceId, NameError, Pattern, PluginName, RequestId};
+pub use name::{CapabilityName, InstanceId, NameError, Pattern, PluginName, RequestId, TopicName};
 pub use raw_json::RawJson;
 pub use scope::{Scope, Scopes};
 

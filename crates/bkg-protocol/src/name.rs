@@ -14,6 +14,8 @@ use uuid::Uuid;
 pub const MAX_PLUGIN_NAME: usize = 63;
 /// The longest capability name, in bytes.
 pub const MAX_CAPABILITY_NAME: usize = 96;
+/// The longest name of a topic, in bytes.
+pub const MAX_TOPIC_NAME: usize = 128;
 /// Names that the HTTP surface needs for itself below `/api/plugins`.
 pub const RESERVED_PLUGIN_NAMES: [&str; 4] = ["execute", "available", "telemetry", "routes"];
 
@@ -33,6 +35,11 @@ pub enum NameError {
         "`{0}` is not a capability name: use dotted words such as `llm.chat`, starting with a-z, at most 96 bytes"
     )]
     Capability(String),
+    /// Not the dotted name of a topic.
+    #[error(
+        "`{0}` is not a topic: use a plugin's name and dotted words such as `clock.tick`, at most 128 bytes"
+    )]
+    Topic(String),
     /// Neither a name nor a name with `*` at its end.
     #[error("`{0}` is not a pattern: use a name, or a prefix that ends in `*` such as `repo.*`")]
     Pattern(String),
@@ -125,6 +132,13 @@ text_name!(
 );
 
 text_name!(
+    /// The dotted name of a topic of events, such as `clock.tick`, whose first word is the plugin that
+    /// publishes it: `[a-z0-9][a-z0-9_-]*(\.[A-Za-z0-9_-]+)+`, at most 128 bytes.
+    TopicName,
+    check_topic
+);
+
+text_name!(
     /// Which names are meant: one exactly (`llm.chat`), or all that start alike (`repo.*`, `*`).
     ///
     /// Only the last byte may be a `*`. Used for capabilities, models and scopes alike, so any
@@ -137,6 +151,13 @@ impl CapabilityName {
     /// Whether nobody but the host itself may ask for it: `auth.*` and `lifecycle.*`.
     pub fn is_for_the_host_alone(&self) -> bool {
         ["auth.", "lifecycle."].iter().any(|family| self.0.starts_with(family))
+    }
+}
+
+impl TopicName {
+    /// Whose topic it is: the name of the plugin that may publish it, or `host`.
+    pub fn owner(&self) -> &str {
+        self.0.split('.').next().expect("a split text has a first part")
     }
 }
 
@@ -171,20 +192,35 @@ fn check_plugin(text: &str) -> Result<(), NameError> {
 }
 
 fn check_capability(text: &str) -> Result<(), NameError> {
+    let starts_right = text.starts_with(|c: char| c.is_ascii_lowercase());
+    if starts_right && is_dotted(text) && text.len() <= MAX_CAPABILITY_NAME {
+        Ok(())
+    } else {
+        Err(NameError::Capability(shown(text)))
+    }
+}
+
+fn check_topic(text: &str) -> Result<(), NameError> {
+    let starts_right = text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+    if starts_right && is_dotted(text) && text.len() <= MAX_TOPIC_NAME {
+        Ok(())
+    } else {
+        Err(NameError::Topic(shown(text)))
+    }
+}
+
+/// Whether these are two words or more with dots between them, the first in small letters.
+fn is_dotted(text: &str) -> bool {
     let mut words = text.split('.');
     let area = words.next().unwrap_or_default();
-    let area_is_right = area.starts_with(|c: char| c.is_ascii_lowercase())
-        && area.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-');
+    let area_is_right =
+        area.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-');
     let mut count = 0;
     let words_are_right = words.all(|word| {
         count += 1;
         !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
     });
-    if area_is_right && words_are_right && count > 0 && text.len() <= MAX_CAPABILITY_NAME {
-        Ok(())
-    } else {
-        Err(NameError::Capability(shown(text)))
-    }
+    area_is_right && words_are_right && count > 0
 }
 
 fn check_pattern(text: &str) -> Result<(), NameError> {
@@ -379,6 +415,17 @@ mod tests {
         let long = format!("a.{}", "b".repeat(95));
         for wrong in ["", "llm", ".chat", "llm.", "llm..chat", "Llm.chat", "1.a", "llm.ch at", &long] {
             assert!(wrong.parse::<CapabilityName>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn topics_begin_with_the_name_of_their_owner() {
+        for (right, owner) in [("clock.tick", "clock"), ("0-a_b.c.D", "0-a_b"), ("host.x", "host")] {
+            assert_eq!(right.parse::<TopicName>().unwrap().owner(), owner);
+        }
+        let long = format!("a.{}", "b".repeat(127));
+        for wrong in ["", "clock", ".tick", "clock.", "a..b", "Clock.tick", "-a.b", "a.b c", "a.*", &long] {
+            assert!(wrong.parse::<TopicName>().is_err(), "{wrong}");
         }
     }
 

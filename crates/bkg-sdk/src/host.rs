@@ -244,8 +244,9 @@ impl Host {
         Authorization::read(&answer)
     }
 
-    /// Sends an event to whoever subscribed to the topic. At most once: without a session, or with a
-    /// socket that is behind, the event is dropped. The host reads events and delivers none yet.
+    /// Sends an event to whoever subscribed to the topic, which is a dotted name that begins with this
+    /// plugin's own: `clock.tick` of the plugin `clock`. The host drops any other, and says so in the
+    /// log. At most once: without a session, or with a socket that is behind, the event is dropped.
     ///
     /// Answers whether it was handed over.
     pub fn publish(&self, topic: impl Into<String>, data: impl IntoJson) -> bool {
@@ -270,7 +271,9 @@ impl Host {
         self.say(&PluginMessage::AuthChanged(changed));
     }
 
-    /// Subscribes to the events of a topic. The host reads that, and delivers none yet.
+    /// Subscribes to the events of a topic, of this plugin or of another that the entry lists in
+    /// `subscribes`. The host is told again after a broken link; events of the time between are gone,
+    /// and so are the oldest of those that this process was too slow to read.
     pub fn subscribe(&self, topic: &str) -> Subscription {
         Subscription::new(self.clone(), topic)
     }

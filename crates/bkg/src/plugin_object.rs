@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::config::{Catalogue, Discovered, Outcome, RestartPolicy};
-use crate::registry::{Instance, PluginRecord};
+use crate::registry::{Instance, PluginRecord, TopicFigures};
 use crate::telemetry::{Sample, Telemetry};
 
 /// A plugin, as `GET /admin/plugins/{name}` shows it.
@@ -124,6 +124,28 @@ pub struct InstanceObject {
     pub port: Option<u16>,
     /// The figures that it last gave of itself.
     pub telemetry: Option<message::Telemetry>,
+    /// What it told others and heard of them.
+    pub events: EventFigures,
+}
+
+/// The events of one instance, counted since it registered.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EventFigures {
+    /// The topics that it subscribed to, also those that its entry does not let it hear of.
+    pub topics: Vec<String>,
+    /// How many events it published.
+    pub published: u64,
+    /// How many were written to it.
+    pub delivered: u64,
+    /// How many wait to be written.
+    pub waiting: usize,
+    /// How many it missed because it did not read fast enough.
+    pub missed: u64,
+    /// How many exceed the frame that it takes.
+    pub too_large: u64,
+    /// How often it said something about topics that it may not say.
+    pub refused: u64,
 }
 
 impl PluginObject {
@@ -230,6 +252,21 @@ impl InstanceObject {
             identity: if instance.verified { "process" } else { "first-come" },
             port: instance.registration().register.port.number(),
             telemetry: instance.telemetry().map(|own| own.telemetry.clone()),
+            events: EventFigures::of(instance.topics.figures()),
+        }
+    }
+}
+
+impl EventFigures {
+    fn of(TopicFigures { names, waiting, counts }: TopicFigures) -> Self {
+        Self {
+            topics: names.iter().map(ToString::to_string).collect(),
+            published: counts.published,
+            delivered: counts.delivered,
+            waiting,
+            missed: counts.missed,
+            too_large: counts.too_large,
+            refused: counts.refused,
         }
     }
 }

@@ -189,9 +189,10 @@ export class Host {
   }
 
   /**
-   * Sends an event to whoever subscribed to the topic; answers whether it was handed over. At most once:
-   * without a session, or with a socket that is behind, the event is dropped. The host reads events and
-   * delivers none yet.
+   * Sends an event to whoever subscribed to the topic; answers whether it was handed over. The topic is a
+   * dotted name that begins with this plugin's own: `clock.tick` of the plugin `clock`. The host drops any
+   * other, and says so in the log. At most once: without a session, or with a socket that is behind, the
+   * event is dropped.
    */
   publish(topic: string, data: IntoJson): boolean {
     const session = this.#session;
@@ -207,7 +208,11 @@ export class Host {
     return true;
   }
 
-  /** Subscribes to the events of a topic. The host reads that, and delivers none yet. */
+  /**
+   * Subscribes to the events of a topic, of this plugin or of another that the entry lists in `subscribes`.
+   * The host is told again after a broken link; events of the time between are gone, and so are the oldest
+   * of those that this process was too slow to read.
+   */
   subscribe(topic: string): Subscription {
     return this.#topics.subscribe(topic);
   }

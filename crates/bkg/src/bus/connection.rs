@@ -4,8 +4,9 @@
 //! to it, writes what it wants written. The invariant: when the task ends, for whatever reason, every
 //! waiter has had its answer, and the instance is out of the registry.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
+use std::mem::Discriminant;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -31,6 +32,7 @@ use tracing::{debug, info, warn};
 
 use super::calls::{OpenCalls, PluginCall};
 use super::liveness::{Link, Liveness, Silence};
+use super::topics::{self, TopicRefused};
 use super::{Bus, admission};
 use crate::config::Identity;
 use crate::logs::NewLine;
@@ -44,6 +46,8 @@ const WRITE_AT_LEAST_EVERY: u32 = 64;
 /// How many bytes may wait to be written before chunks for the plugin are held back: credit says what it
 /// means to read, this is what it does read.
 const MOST_UNWRITTEN: usize = 1 << 20;
+/// How many events are written before it is looked whether there are answers to write: events yield.
+const EVENTS_AT_ONCE: u32 = 32;
 /// How long a socket that closes may take to be written empty.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
@@ -81,6 +85,8 @@ struct Registered {
     /// The plugin's own word.
     word: Condition,
     reported_silence: bool,
+    /// What was refused of what it said about topics, and is said once in its log.
+    told: HashSet<Discriminant<TopicRefused>>,
 }
 
 /// Who waits for an answer of the plugin.
@@ -205,21 +211,22 @@ impl Connection {
         }
     }
 
-    /// Writes every frame that waits and flushes once.
+    /// Writes every frame that waits, then some events, and flushes once.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SocketError>> {
         self.writing.happenings = 0;
-        while self.session.waiting_bytes() > 0 {
-            ready!(self.socket.poll_ready_unpin(cx))?;
-            let Some((frame, waiter)) = self.session.next_frame_and_waiter() else { break };
-            if let Some(waiter) = waiter {
-                waiter.slot.sent();
+        for _ in 0..EVENTS_AT_ONCE {
+            ready!(self.poll_write_frames(cx))?;
+            if !self.has_event() {
+                break;
             }
-            self.socket.start_send_unpin(Message::text(frame))?;
-            self.writing.unflushed = true;
+            // An event leaves its queue only when the socket takes it: until then newer ones may drive
+            // it out, and whatever else comes to be written is written before it.
+            ready!(self.socket.poll_ready_unpin(cx))?;
+            self.next_event();
         }
         self.writing.yielded = false;
-        if std::mem::take(&mut self.writing.held_back) {
-            self.calls.all_may_stream();
+        if self.has_event() || self.session.waiting_bytes() > 0 {
+            cx.waker().wake_by_ref();
         }
         if self.writing.unflushed {
             ready!(self.socket.poll_flush_unpin(cx))?;
@@ -231,6 +238,36 @@ impl Connection {
             launch.burn_token();
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Hands every frame that waits to the socket.
+    fn poll_write_frames(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SocketError>> {
+        while self.session.waiting_bytes() > 0 {
+            ready!(self.socket.poll_ready_unpin(cx))?;
+            let Some((frame, waiter)) = self.session.next_frame_and_waiter() else { break };
+            if let Some(waiter) = waiter {
+                waiter.slot.sent();
+            }
+            self.socket.start_send_unpin(Message::text(frame))?;
+            self.writing.unflushed = true;
+        }
+        if std::mem::take(&mut self.writing.held_back) {
+            self.calls.all_may_stream();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Whether an event waits for the plugin.
+    fn has_event(&self) -> bool {
+        self.registered.as_ref().is_some_and(|registered| registered.instance.topics.has_waiting())
+    }
+
+    /// Puts the oldest event that waits among the frames.
+    fn next_event(&mut self) {
+        let event = self.registered.as_ref().and_then(|registered| registered.instance.topics.next());
+        if let Some(event) = event {
+            self.session.event(event);
+        }
     }
 
     /// Writes what waits, then the close frame, within a bound.
@@ -292,9 +329,15 @@ impl Connection {
             HostEvent::AuthChanged(change) => self.auth_changed(&change),
             HostEvent::Dropped(why) => debug!(?why, "a frame of a plugin had no effect"),
             HostEvent::ConfigApplied(applied) => self.config_applied(applied),
-            // Nobody listens to topics yet: these frames are read, and have no effect.
-            HostEvent::Subscribe(_) | HostEvent::Unsubscribe(_) | HostEvent::Publish(_) => {
-                debug!("a frame of a plugin has no effect in this version");
+            HostEvent::Subscribe(topic) => {
+                self.of_topics(|bus, instance| topics::subscribe(&bus.registry, instance, &topic));
+            }
+            HostEvent::Unsubscribe(topic) => self.of_topics(|_, instance| {
+                instance.topics.give_up(&topic);
+                Ok(())
+            }),
+            HostEvent::Publish(publish) => {
+                self.of_topics(|bus, instance| topics::publish(&bus.registry, instance, publish));
             }
             HostEvent::Closing => {}
         }
@@ -383,6 +426,7 @@ impl Connection {
             entry,
             most_in_flight: launch.entry.max_concurrency.unwrap_or(limits.in_flight),
             most_unsent_bytes: self.bus.config.queue.bytes,
+            frame_limit: self.session.frame_limit(),
             capacity: Arc::clone(&record.capacity),
         }));
         let capabilities: Vec<String> =
@@ -400,6 +444,7 @@ impl Connection {
             liveness: Liveness::new(contract, limits, self.begun.elapsed()),
             word: Condition::Healthy,
             reported_silence: false,
+            told: HashSet::new(),
         });
         if let Some(replaced) = self.bus.registry.enter(instance) {
             let reason = "a newer connection of this launch took its place".to_owned();
@@ -431,6 +476,22 @@ impl Connection {
         } else {
             let line = "said `authChanged`, which is for the auth provider alone: it has no effect";
             self.note(launch, LogLevel::Warn, line.to_owned());
+        }
+    }
+
+    /// Does what the plugin said about topics. What it may not say is counted, and the first of each kind
+    /// stands in its log.
+    fn of_topics(&mut self, act: impl FnOnce(&Bus, &Instance) -> Result<(), TopicRefused>) {
+        let Some(Registered { launch, instance, told, .. }) = &mut self.registered else { return };
+        let Err(refused) = act(&self.bus, instance) else { return };
+        instance.topics.refused();
+        if told.insert(std::mem::discriminant(&refused)) {
+            let launch = Arc::clone(launch);
+            self.note(
+                &launch,
+                LogLevel::Warn,
+                format!("{refused}; more of the kind is counted and not said"),
+            );
         }
     }
 
@@ -649,6 +710,7 @@ impl Connection {
             None => Vec::new(),
             Some(Registered { launch, instance, .. }) => {
                 let posted = instance.mailbox.close();
+                instance.topics.close();
                 self.bus.registry.leave(&instance);
                 let drops = self.session.drops();
                 info!(plugin = %launch.plugin, instance = %launch.instance, ?drops, "session ended");

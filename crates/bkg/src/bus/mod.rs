@@ -1,7 +1,8 @@
 //! The plugin bus: listeners, who may speak on them, and one task per socket.
 //!
 //! Every launch has a private listener of its own; the shared port serves plugins that run elsewhere.
-//! Only `connection` touches a plugin's socket. What plugins ask of each other goes through `calls`.
+//! Only `connection` touches a plugin's socket. What plugins ask of each other goes through `calls`,
+//! what they tell each other through `topics`.
 
 mod admission;
 mod authorize;
@@ -10,6 +11,7 @@ mod connection;
 mod handshake;
 mod liveness;
 mod peer;
+mod topics;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

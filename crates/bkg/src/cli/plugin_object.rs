@@ -54,6 +54,19 @@ pub(super) struct Instance {
     pub(super) contract: Option<String>,
     pub(super) identity: Option<String>,
     pub(super) port: Option<u16>,
+    #[serde(default)]
+    pub(super) events: Events,
+}
+
+/// The events of one instance.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Events {
+    pub(super) published: u64,
+    pub(super) delivered: u64,
+    pub(super) missed: u64,
+    pub(super) too_large: u64,
+    pub(super) refused: u64,
 }
 
 /// What one launch used at one moment.

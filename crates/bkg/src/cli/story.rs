@@ -7,7 +7,7 @@ use std::fmt::Write;
 use jiff::Timestamp;
 
 use super::output::harmless;
-use super::plugin_object::{Instance, Plugin};
+use super::plugin_object::{Events, Instance, Plugin};
 use super::table::Table;
 use super::time::{elapsed, moment};
 
@@ -74,7 +74,7 @@ pub(super) fn show(plugin: &Plugin, now: Timestamp) -> String {
     text
 }
 
-fn facts(plugin: &Plugin) -> [(&'static str, Option<String>); 12] {
+fn facts(plugin: &Plugin) -> [(&'static str, Option<String>); 13] {
     let models = plugin.models.iter().map(|model| match &model.capability {
         Some(capability) => format!("{} ({capability})", model.id),
         None => model.id.clone(),
@@ -98,11 +98,26 @@ fn facts(plugin: &Plugin) -> [(&'static str, Option<String>); 12] {
         ("capabilities", Some(plugin.capabilities.join(", "))),
         ("models", Some(models.collect::<Vec<_>>().join(", "))),
         ("queued", plugin.queued.filter(|queued| *queued > 0).map(|queued| queued.to_string())),
+        ("events", Some(events(&plugin.instances))),
         (
             "instances",
             Some(plugin.instances.len()).filter(|count| *count > 1).map(|count| count.to_string()),
         ),
     ]
+}
+
+/// What its instances told others and heard of them, without what did not happen.
+fn events(instances: &[Instance]) -> String {
+    let sum = |count: fn(&Events) -> u64| instances.iter().map(|one| count(&one.events)).sum::<u64>();
+    let counts = [
+        (sum(|events| events.published), "published"),
+        (sum(|events| events.delivered), "delivered"),
+        (sum(|events| events.missed), "missed"),
+        (sum(|events| events.too_large), "too large"),
+        (sum(|events| events.refused), "refused"),
+    ];
+    let happened = counts.iter().filter(|(count, _)| *count > 0);
+    happened.map(|(count, what)| format!("{count} {what}")).collect::<Vec<_>>().join(", ")
 }
 
 fn instances(instances: &[Instance], now: Timestamp) -> String {
@@ -204,6 +219,16 @@ a is failed for 0 s, since 2026-01-02T03:04:05.000Z
             "name": "b", "status": "broken", "error": "`plugin.json` is not JSON", "restart": null, "config": null,
         }));
         assert_eq!(show(&broken, now()), "b is broken\n  reason        `plugin.json` is not JSON\n");
+    }
+
+    #[test]
+    fn events_are_summed_up_over_the_instances() {
+        let mut plugin = whole();
+        plugin.instances.push(plugin.instances[0].clone());
+        assert!(!show(&plugin, now()).contains("events"));
+        plugin.instances[0].events = Events { delivered: 4, missed: 2, ..Events::default() };
+        plugin.instances[1].events = Events { delivered: 1, too_large: 3, ..Events::default() };
+        assert!(show(&plugin, now()).contains("  events        5 delivered, 2 missed, 3 too large\n"));
     }
 
     #[test]

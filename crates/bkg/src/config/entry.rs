@@ -14,7 +14,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bkg_protocol::limits::ENVELOPE_ROOM;
-use bkg_protocol::{CapabilityName, Pattern, PluginName, Scope};
+use bkg_protocol::{CapabilityName, Pattern, PluginName, Scope, TopicName};
 use indexmap::IndexMap;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -52,6 +52,9 @@ pub struct PluginEntry {
     pub models: Vec<Pattern>,
     /// Which capabilities of others it may call.
     pub calls: Vec<Pattern>,
+    /// Which topics of others it may hear of.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub subscribes: Vec<Pattern>,
     /// Its settings.
     pub settings: EntrySettings,
     /// The JSON Schema of its settings.
@@ -317,6 +320,7 @@ impl PluginEntry {
                 None => vec!["*".parse().expect("`*` is a pattern")],
             },
             calls: fields.patterns("calls")?.unwrap_or_default(),
+            subscribes: fields.patterns("subscribes")?.unwrap_or_default(),
             settings: EntrySettings(fields.object("settings")?.unwrap_or_default()),
             config_schema: fields.schema()?,
             healthcheck: fields.healthcheck()?,
@@ -362,6 +366,7 @@ impl PluginEntry {
             kind: String::new(),
             autostart: false,
             calls: Vec::new(),
+            subscribes: Vec::new(),
             config_schema: None,
             healthcheck: None,
             instances: 1,
@@ -427,6 +432,12 @@ impl PluginEntry {
     /// Whether the plugin may call this capability of another one.
     pub fn may_call(&self, capability: &CapabilityName) -> bool {
         self.calls.iter().any(|pattern| pattern.matches(capability.as_str()))
+    }
+
+    /// Whether the plugin may hear of this topic: one of its own always, another's where the entry says so.
+    pub fn may_hear(&self, topic: &TopicName) -> bool {
+        topic.owner() == self.name.as_str()
+            || self.subscribes.iter().any(|pattern| pattern.matches(topic.as_str()))
     }
 
     /// Whether a prefix is this plugin's own, or one of the two lies below the other.
@@ -839,7 +850,7 @@ mod tests {
             "name": "whole", "description": "d", "version": "1.2.3", "type": "tool",
             "entrypoint": "bin/run", "args": ["-v"], "env": {"B": "2", "A": "1"}, "autostart": true,
             "capabilities": ["repo.*", {"id": "llm.chat", "streaming": true}],
-            "models": ["m-*"], "calls": ["llm.embed"], "settings": {"z": 1, "a": {"b": [1]}},
+            "models": ["m-*"], "calls": ["llm.embed"], "subscribes": ["clock.*"], "settings": {"z": 1, "a": {"b": [1]}},
             "configSchema": {"type": "object"}, "healthcheck": {"path": "/health", "interval": 5000},
             "instances": 3, "restart": "always", "requires": [{"id": "other"}],
             "maxFrameBytes": 1048576, "identity": "token", "port": 8080, "activation": "on-demand",
@@ -854,6 +865,8 @@ mod tests {
         assert!(
             entry.may_call(&"llm.embed".parse().unwrap()) && !entry.may_call(&"llm.chat".parse().unwrap())
         );
+        let hears = |topic: &str| entry.may_hear(&topic.parse().unwrap());
+        assert!(hears("clock.tick") && hears("whole.thing") && !hears("other.thing"));
         assert!(!entry.grants_model("other"));
         assert!(!entry.may_overlap(), "the port is pinned");
     }

@@ -192,6 +192,7 @@ mod tests {
             entry: Arc::new(PluginEntry::of(layers, 0).unwrap()),
             most_in_flight: 1,
             most_unsent_bytes: 1,
+            frame_limit: 1 << 20,
             capacity: Arc::default(),
         }))
     }

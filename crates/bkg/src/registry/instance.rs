@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bkg_protocol::host::Contract;
-use bkg_protocol::message::{Condition, Model, Register, Telemetry};
+use bkg_protocol::message::{Condition, Event, Model, Register, Telemetry};
 use bkg_protocol::{CapabilityName, InstanceId, PluginName};
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
-use super::{DeclaredRoute, Mailbox, read_routes};
+use super::{DeclaredRoute, Mailbox, Topics, read_routes};
 use crate::config::PluginEntry;
 
 /// One session of one running process.
@@ -33,6 +33,8 @@ pub struct Instance {
     pub verified: bool,
     /// The way to the task that owns its socket.
     pub mailbox: Mailbox,
+    /// The topics that it wants, and the events that wait for it.
+    pub topics: Topics,
     registration: ArcSwap<Registration>,
     entry: ArcSwap<PluginEntry>,
     telemetry: ArcSwapOption<OwnFigures>,
@@ -149,6 +151,8 @@ pub(crate) struct NewInstance {
     pub(crate) entry: Arc<PluginEntry>,
     pub(crate) most_in_flight: u32,
     pub(crate) most_unsent_bytes: usize,
+    /// The largest frame that it takes, in bytes.
+    pub(crate) frame_limit: usize,
     pub(crate) capacity: Arc<Capacity>,
 }
 
@@ -162,6 +166,7 @@ impl Instance {
             contract: new.contract,
             verified: new.verified,
             mailbox: Mailbox::default(),
+            topics: Topics::new(new.frame_limit),
             registration: ArcSwap::from_pointee(new.registration),
             entry: ArcSwap::new(new.entry),
             telemetry: ArcSwapOption::empty(),
@@ -206,6 +211,14 @@ impl Instance {
     /// Keeps the figures that it gave of its own process.
     pub fn set_telemetry(&self, telemetry: Telemetry) {
         self.telemetry.store(Some(Arc::new(OwnFigures { at: Timestamp::now(), telemetry })));
+    }
+
+    /// Keeps an event for it if it wants the topic. Never waits; whether it may have it is the caller's
+    /// to know.
+    pub fn offer_event(&self, event: &Event) {
+        if self.topics.offer(event) {
+            self.mailbox.ring();
+        }
     }
 
     /// Whether its session has ended.

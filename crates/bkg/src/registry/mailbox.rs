@@ -189,6 +189,11 @@ impl Mailbox {
         Ok(())
     }
 
+    /// Wakes the session without an order: there is something else for it to look at.
+    pub(super) fn ring(&self) {
+        self.waker.wake();
+    }
+
     /// Moves all orders into `taken`, which must be empty; the two buffers swap and are used again.
     pub fn take(&self, taken: &mut Vec<Order>) {
         debug_assert!(taken.is_empty(), "the buffer is emptied before the next take");

@@ -14,6 +14,7 @@ mod route_faults;
 mod route_template;
 mod routes;
 mod status;
+mod topics;
 mod view;
 
 use std::collections::BTreeMap;
@@ -37,6 +38,7 @@ pub use route_template::{
 };
 pub use routes::{Found, LiveRoute, Lookup, RouteTable, names_what_is_the_hosts};
 pub use status::{State, Status};
+pub use topics::{MOST_TOPICS, TooManyTopics, TopicCounts, TopicFigures, Topics};
 pub use view::{ModelOwner, PluginRecord, View};
 
 use crate::config::PluginEntry;

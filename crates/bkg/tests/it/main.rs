@@ -19,6 +19,7 @@ mod connections;
 mod daemon;
 mod dev;
 mod durability;
+mod events;
 mod follower;
 mod host;
 mod launches;

@@ -206,8 +206,9 @@ class Host:
     def publish(self, topic: str, data: object = None) -> bool:
         """Sends an event to whoever subscribed to the topic; answers whether it was handed over.
 
-        At most once: without a session, or with a socket that is behind, the event is dropped. The host
-        reads events and delivers none yet.
+        The topic is a dotted name that begins with this plugin's own: `clock.tick` of the plugin `clock`.
+        The host drops any other, and says so in the log. At most once: without a session, or with a socket
+        that is behind, the event is dropped.
         """
         written = raw(data)
         size = len(bytes(written))
@@ -227,7 +228,12 @@ class Host:
         return self._in_loop(hand_over)
 
     def subscribe(self, topic: str) -> Subscription:
-        """Subscribes to the events of a topic. The host reads that, and delivers none yet."""
+        """Subscribes to the events of a topic.
+
+        It is one of this plugin, or of another that the entry lists in `subscribes`. The host is told
+        again after a broken link; events of the time between are gone, and so are the oldest of those
+        that this process was too slow to read.
+        """
         return self._in_loop(lambda: self._topics.subscribe(topic, self._in_loop))
 
     def auth_changed(self, changed: m.AuthChanged) -> None:

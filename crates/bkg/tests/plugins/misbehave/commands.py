@@ -141,6 +141,32 @@ async def seen(plugin: Plugin, request: Request) -> None:
     )
 
 
+@capability("test.say")
+async def say(plugin: Plugin, request: Request) -> None:
+    for own in request.option("frames", []):
+        await plugin.send(**own)
+    await request.answer({"said": True})
+
+
+@capability("test.publish")
+async def publish(plugin: Plugin, request: Request) -> None:
+    topic, filler = request.payload["topic"], "x" * request.option("size", 1)
+    for number in range(request.option("n", 1)):
+        await plugin.send(type="publish", topic=topic, data={"number": number, "filler": filler})
+        if number % 100 == 0:
+            await asyncio.sleep(0)  # Requests are read meanwhile.
+    await request.answer({"published": True})
+
+
+@capability("test.events")
+async def events(plugin: Plugin, request: Request) -> None:
+    async with asyncio.timeout(30):
+        while len(plugin.events) < request.option("count", 0):
+            plugin.event_seen.clear()
+            await plugin.event_seen.wait()
+    await request.answer({"events": plugin.events, "before": request.events_before})
+
+
 @capability("test.environment")
 async def environment(plugin: Plugin, request: Request) -> None:
     await request.answer({"environment": dict(os.environ), "directory": os.getcwd(), "umask": umask()})

@@ -4,12 +4,17 @@ Only what takes more than a line stands here; the rest is where the plugin would
 to `Plugin.plants`. README.md says which faults there are.
 """
 
+from __future__ import annotations
+
 import os
 import subprocess
 import sys
 import uuid
+from typing import TYPE_CHECKING
 
-from session import Frame, Plugin, Request
+if TYPE_CHECKING:
+    # `session` asks this file, which only speaks of what is there.
+    from session import Frame, Plugin, Request
 
 # A rule about the end needs somebody who does not go.
 DEAF_CHILD = "trap '' TERM; while :; do sleep 1; done"

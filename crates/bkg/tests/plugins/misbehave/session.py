@@ -69,6 +69,7 @@ class Request:
         self.granted = asyncio.Event()
         self.cancelled = asyncio.Event()
         self.seq = 0
+        self.events_before = len(plugin.events)
 
     def option(self, name: str, default: Any) -> Any:
         """A field of the payload, or its default."""
@@ -174,6 +175,8 @@ class Plugin:
         self.closes: list[int] = []
         self.cancels: list[Frame] = []
         self.cancel_seen = asyncio.Event()
+        self.events: list[Frame] = []
+        self.event_seen = asyncio.Event()
         self.seen: dict[str, int] = {}
         self.tasks: set[asyncio.Task[None]] = set()
 
@@ -326,6 +329,9 @@ class Plugin:
             case "cancel" if "requestId" in frame:
                 self.note_cancel(frame, request)
                 await self.answer_too_much(frame, request)
+            case "event":
+                self.events.append({"topic": frame["topic"], "data": frame["data"]})
+                self.event_seen.set()
             case "response" | "chunk" if waiting := self.answers.get(frame["requestId"]):
                 waiting.put_nowait(frame)
             case "response" | "chunk" if self.plants("stray-answers-ignored"):
