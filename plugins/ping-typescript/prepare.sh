@@ -12,6 +12,12 @@ for tool in node npm; do
     exit 78
   fi
 done
+version=$(node --version)
+major=${version#v}
+if [ "${major%%.*}" -lt 20 ]; then
+  echo "Node $version is too old: install Node 20 or newer" >&2
+  exit 78
+fi
 if [ ! -f vendor/bkg-sdk/package.json ]; then
   echo "sdk/typescript is not there, two folders up from here: install the plugin again" >&2
   exit 78
@@ -31,7 +37,7 @@ cd "$build"
 # Packages are installed anew for other versions only, so that a change of a source needs no network.
 if ! cmp -s package-lock.json installed.json; then
   rm -f installed.json
-  npm ci --silent --no-audit --no-fund --prefer-offline
+  npm ci --loglevel=error --no-audit --no-fund --prefer-offline >/dev/null
   cp package-lock.json installed.json
 fi
 npm run --silent build

@@ -64,6 +64,9 @@ test("a greeting follows the settings while it runs", async () => {
     for (const wrong of [null, []]) {
       assert.deepEqual(await refusal(host.request("ping-typescript.greet", wrong)), ["invalid_request", undefined]);
     }
+    for (const wrong of [{}, { name: 1 }]) {
+      assert.deepEqual(await refusal(host.request("ping-typescript.greet", wrong)), ["invalid_request", "name"]);
+    }
   });
 });
 

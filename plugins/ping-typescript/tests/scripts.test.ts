@@ -38,7 +38,7 @@ class Layout {
   readonly #environment: Record<string, string>;
 
   constructor(context: TestContext) {
-    this.root = mkdtempSync(join(tmpdir(), "ping-typescript-"));
+    this.root = mkdtempSync(join(tmpdir(), "ping typescript "));
     this.folder = join(this.root, "plugins/ping-typescript");
     context.after(() => {
       chmodSync(join(this.folder, "src"), 0o755);
@@ -124,6 +124,29 @@ test("nothing is written into the folder, which may be readable only", (context)
     assert.deepEqual(layout.run("prepare.sh"), { code: 0, said: "" });
   }
   assert.deepEqual(layout.files(), before);
+});
+
+test("a Node that is too old is named", (context) => {
+  const layout = new Layout(context);
+  layout.write("tools/node", "#!/bin/sh\necho v18.20.4\n");
+  const { code, said } = layout.run("prepare.sh");
+  assert.deepEqual([code, said.includes("Node v18.20.4 is too old: install Node 20 or newer")], [78, true], said);
+});
+
+test("what npm complains of is heard", (context) => {
+  const layout = new Layout(context);
+  layout.write("tools/npm", '#!/bin/sh\ncase "$*" in *silent*) ;; *) echo "no network" >&2 ;; esac\nexit 1\n');
+  assert.deepEqual(layout.run("prepare.sh"), { code: 1, said: "no network\n" });
+});
+
+test("a build that was broken off is made anew, also in a folder with blanks in its name", (context) => {
+  const layout = new Layout(context);
+  layout.write("tools/npm", '#!/bin/sh\n[ "$1" = ci ] && exit 0\nmkdir -p dist; touch dist/half.js; kill -9 $PPID\n');
+  assert.notEqual(layout.run("prepare.sh").code, 0);
+  assert.equal(layout.run("start.sh").code, 78);
+  layout.write("tools/npm", NPM);
+  assert.equal(layout.run("prepare.sh").code, 0);
+  assert.match(layout.run("start.sh").said, /^runs with /);
 });
 
 test("what is missing is named", (context) => {

@@ -96,7 +96,9 @@ class Asked implements Waiter {
     const timeoutMs = Math.max(1, Math.round(options.timeoutMs ?? DEFAULT_TIMEOUT_MS));
     const asked = new Asked(session, capability, timeoutMs);
     if (parent !== undefined) {
-      asked.#noLonger.push(parent.ticket.whenOver(() => asked.#leave(parent.ticket.signal.reason)));
+      asked.#noLonger.push(
+        parent.ticket.whenOver(() => asked.#leave(parent.ticket.isCancelled ? parent.ticket.signal.reason : undefined)),
+      );
     }
     if (options.signal !== undefined) {
       const { signal } = options;

@@ -140,17 +140,9 @@ export class Handlers {
     logs: Logs,
     ready: Promise<void> | undefined,
   ): Promise<void> {
-    const cancelled = (): void => {
-      const error = new WireError(ErrorCode.Cancelled, "the request was cancelled");
-      session.answer(request.id, { ok: false, error });
-    };
-    ticket.signal.addEventListener("abort", cancelled, { once: true });
-    try {
-      const outcome = await answering(request.id, logs, () => this.#outcome(request, ticket, session, ready));
-      session.answer(request.id, outcome);
-    } finally {
-      ticket.signal.removeEventListener("abort", cancelled);
-    }
+    ticket.whenCancelled(() => session.answer(request.id, { ok: false, error: cancelled() }));
+    const outcome = await answering(request.id, logs, () => this.#outcome(request, ticket, session, ready));
+    session.answer(request.id, outcome);
   }
 
   async #outcome(
@@ -161,10 +153,12 @@ export class Handlers {
   ): Promise<Outcome> {
     try {
       await ready;
-      ticket.signal.throwIfAborted();
+      if (ticket.isCancelled) {
+        throw cancelled();
+      }
       return { ok: true, data: intoJson(await this.#handle(request, ticket, session)) };
     } catch (problem) {
-      return { ok: false, error: this.#failure(problem, request) };
+      return { ok: false, error: this.#failure(problem, request, ticket) };
     }
   }
 
@@ -184,16 +178,20 @@ export class Handlers {
     throw new WireError(ErrorCode.InvalidRequest, problem);
   }
 
-  #failure(problem: unknown, request: Request): WireError {
+  #failure(problem: unknown, request: Request, ticket: Ticket): WireError {
     const answer = answerOf(problem);
     if (answer !== undefined) {
       return answer;
     }
     // After a cancel most that fails fails because of it.
-    if (!request.signal.aborted) {
+    if (!ticket.isCancelled) {
       const message = `the handler of \`${request.capability}\` failed: ${messageOf(problem)}`;
       request.host.log("error", message, { stack: stackOf(problem) });
     }
     return new WireError(ErrorCode.PluginError, "the handler failed: see the plugin's log");
   }
+}
+
+function cancelled(): WireError {
+  return new WireError(ErrorCode.Cancelled, "the request was cancelled");
 }

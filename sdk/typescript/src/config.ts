@@ -96,16 +96,11 @@ export class Settings<T extends object> implements AnySettings {
   /**
    * Reads and checks what the host sent and puts it in force; the SDK calls it.
    *
-   * @throws WireError why not.
+   * @throws what `read` or `check` throws.
    */
   async apply(config: RawJson): Promise<void> {
-    let offered: T;
-    try {
-      offered = this.#read(config.read());
-      await this.#check(offered);
-    } catch (problem) {
-      throw problem instanceof WireError ? problem : new WireError(ErrorCode.InvalidConfig, messageOf(problem));
-    }
+    const offered = this.#read(config.read());
+    await this.#check(offered);
     this.#current = offered;
     this.#version += 1;
     for (const wake of [...this.#wakers]) {
@@ -232,8 +227,7 @@ export class Configuration {
     try {
       await this.#settings.apply(config);
     } catch (problem) {
-      // `Settings.apply` throws nothing else.
-      const error = problem as WireError;
+      const error = problem instanceof WireError ? problem : new WireError(ErrorCode.InvalidConfig, messageOf(problem));
       this.#logs.note("warn", "settings refused", { revision: number, problem: error.message });
       if (this.#verdict.is !== "inForce") {
         this.#host.setSettingsProblem(error.message);

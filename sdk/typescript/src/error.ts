@@ -123,6 +123,15 @@ export class RunError extends Error {
 
 /** What a handler's failure answers; `undefined` where the handler broke instead of refusing. */
 export function answerOf(problem: unknown): WireError | undefined {
+  try {
+    return refusalOf(problem);
+  } catch {
+    // Only a proxy throws when it is asked what it is.
+    return undefined;
+  }
+}
+
+function refusalOf(problem: unknown): WireError | undefined {
   if (problem instanceof WireError) {
     return problem;
   }
@@ -139,10 +148,19 @@ export function answerOf(problem: unknown): WireError | undefined {
 
 /** What an error says; anything can be thrown. */
 export function messageOf(problem: unknown): string {
-  return problem instanceof Error ? problem.message : inspect(problem);
+  return shown(() => (problem instanceof Error ? problem.message : inspect(problem)));
 }
 
 /** What an error says to whoever looks for its cause. */
 export function stackOf(problem: unknown): string {
-  return problem instanceof Error ? (problem.stack ?? problem.message) : inspect(problem);
+  return shown(() => (problem instanceof Error ? (problem.stack ?? problem.message) : inspect(problem)));
+}
+
+/** To look at what was thrown may throw in its turn, which must not hide that something failed. */
+function shown(text: () => unknown): string {
+  try {
+    return String(text());
+  } catch {
+    return "what was thrown cannot be shown";
+  }
 }

@@ -3,13 +3,14 @@
 // Good for the plugin's whole life: it speaks through whatever session there is, and says so where there is
 // none. Not for answers; those belong to the request's own session.
 
+import { setMaxListeners } from "node:events";
+
 import { ask, askForStream, type CallOptions, type CallStream, readJson } from "./call.js";
 import type { Environment } from "./environment.js";
 import { CallError } from "./error.js";
 import { type Subscription, Topics } from "./events.js";
 import { type IntoJson, intoJson } from "./json.js";
 import type { Logs } from "./log.js";
-import { WireError } from "./protocol/error.js";
 import {
   type AuthChanged,
   type Event,
@@ -96,6 +97,8 @@ export class Host {
   /** Made by the SDK alone. */
   constructor(environment: Environment, logs: Logs, registration: Register) {
     this.environment = environment;
+    // Whatever the plugin does may listen: Node warns of a leak at eleven.
+    setMaxListeners(0, this.#stopping.signal);
     this.#logs = logs;
     this.#registration = registration;
   }
@@ -240,10 +243,10 @@ export class Host {
     try {
       await session.update(update);
     } catch (refusal) {
-      if (refusal instanceof WireError) {
-        throw refusal;
+      if (refusal === undefined) {
+        throw new CallError("disconnected", "the session with the host ended before the answer came");
       }
-      throw new CallError("disconnected", "the session with the host ended before the answer came");
+      throw refusal;
     }
     this.#registration = updated(this.#registration, update);
   }

@@ -6,6 +6,7 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { format, inspect } from "node:util";
 
+import { messageOf } from "./error.js";
 import { intoJson } from "./json.js";
 import { type LogLine, LogLevel } from "./protocol/message.js";
 import type { RawJson } from "./protocol/raw-json.js";
@@ -130,12 +131,21 @@ function wantedLevel(): LogLevel {
 function writtenFields(fields: object): RawJson | undefined {
   let written: RawJson;
   try {
-    written = intoJson(fields);
+    written = intoJson(withErrors(fields));
   } catch (problem) {
     // A line is worth more than its facts.
-    written = intoJson({ fields: inspect(fields, { depth: 2 }), problem: String(problem) });
+    written = intoJson({ fields: inspect(fields, { depth: 2 }), problem: messageOf(problem) });
   }
   return written.bytes <= LARGEST_FIELDS ? written : undefined;
+}
+
+/** The fields, with each error as its text: as JSON it would be `{}`. */
+function withErrors(fields: object): object {
+  const members = Object.entries(fields);
+  if (!members.some(([, value]) => value instanceof Error)) {
+    return fields;
+  }
+  return Object.fromEntries(members.map(([name, value]) => [name, value instanceof Error ? inspect(value) : value]));
 }
 
 /** The message, or its start and how much of it is left out. */
@@ -183,6 +193,11 @@ function bridge(logs: Logs): () => void {
       undoAll = undefined;
     }
   };
+}
+
+/** What `console` wrote and never left, as texts for people. */
+export function takeKeptOfConsole(): string[] {
+  return bridged.flatMap((logs) => logs.takeKept());
 }
 
 function replaceConsole(): () => void {

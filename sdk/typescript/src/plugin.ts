@@ -16,7 +16,7 @@ import { checkBusUrl, Environment } from "./environment.js";
 import { DefinitionError, EnvironmentError, messageOf, RunError, stackOf } from "./error.js";
 import { Host } from "./host.js";
 import { intoJson } from "./json.js";
-import { Logs } from "./log.js";
+import { Logs, takeKeptOfConsole } from "./log.js";
 import { ErrorCode, WireError } from "./protocol/error.js";
 import type * as message from "./protocol/message.js";
 import type { Model, Register, Route, Tool, UiSlot } from "./protocol/message.js";
@@ -179,13 +179,16 @@ export class Plugin {
   /**
    * Runs the plugin in this process until the host or a signal ends it, and ends the process: reads the
    * environment, and sends what `console` writes at `info` and above to the host (`BKG_LOG` chooses another
-   * level). The exit code says why it ended: see {@link RunError.exitCode}.
+   * level). The exit code says why it ended: see {@link RunError.exitCode}. A promise that fails and that nobody
+   * waited for is a line in the log; an exception that nobody catches ends the process with 70.
    */
   async run(): Promise<never> {
     const stop = new AbortController();
     const signal = (): void => stop.abort();
     process.on("SIGTERM", signal);
     process.on("SIGINT", signal);
+    process.on("unhandledRejection", forgotten);
+    process.on("uncaughtException", broken);
     // Waiting for a promise alone does not keep a process.
     setInterval(() => undefined, 1 << 30);
     let code = 0;
@@ -361,6 +364,20 @@ function dialler(environment: Environment): Dialler {
 
 function environmentWrong(problem: unknown): RunError {
   return new RunError("environment", messageOf(problem), { cause: problem });
+}
+
+/** Node would end the process, and every other request with it. */
+function forgotten(problem: unknown): void {
+  console.error(`a promise that nobody waited for failed: ${messageOf(problem)}`, { stack: stackOf(problem) });
+}
+
+/** Whatever was half done stays so: the host launches the plugin anew. */
+function broken(problem: unknown): void {
+  for (const line of takeKeptOfConsole()) {
+    complain(line);
+  }
+  complain(`error: nobody caught: ${stackOf(problem)}`);
+  process.exit(70);
 }
 
 /** Writes a line where the host keeps what a launch writes. On Linux that is done when it returns. */

@@ -4,6 +4,7 @@
 // session that it came in, so its answer cannot reach another one.
 
 import { randomBytes } from "node:crypto";
+import { setMaxListeners } from "node:events";
 
 import { ErrorCode, type Outcome, WireError } from "./protocol/error.js";
 import type { Dropped, Started } from "./protocol/exchange.js";
@@ -57,19 +58,46 @@ export interface Waiter {
 
 /** A request that is being worked on. */
 export class Ticket {
-  readonly #cancelled = new AbortController();
+  #isCancelled = false;
+  /** Made when somebody asks for it: few handlers do, and it costs more than the rest of a small request. */
+  #aborts: AbortController | undefined;
+  #whenCancelled: () => void = () => undefined;
   readonly #whenCredit = new Set<() => void>();
   readonly #whenOver = new Set<() => void>();
   #isOver = false;
 
+  /** Whether nobody wants the answer any more. */
+  get isCancelled(): boolean {
+    return this.#isCancelled;
+  }
+
   /** Aborted when nobody wants the answer any more. */
   get signal(): AbortSignal {
-    return this.#cancelled.signal;
+    if (this.#aborts === undefined) {
+      this.#aborts = new AbortController();
+      // A handler may have many things under way that listen: Node warns of a leak at eleven.
+      setMaxListeners(0, this.#aborts.signal);
+      this.#abortIfCancelled();
+    }
+    return this.#aborts.signal;
+  }
+
+  #abortIfCancelled(): void {
+    if (this.#isCancelled) {
+      this.#aborts?.abort(new WireError(ErrorCode.Cancelled, "the request was cancelled"));
+    }
+  }
+
+  /** Who answers when nobody wants the answer any more. */
+  whenCancelled(tell: () => void): void {
+    this.#whenCancelled = tell;
   }
 
   /** Nobody wants the answer any more. */
   cancel(): void {
-    this.#cancelled.abort(new WireError(ErrorCode.Cancelled, "the request was cancelled"));
+    this.#isCancelled = true;
+    this.#whenCancelled();
+    this.#abortIfCancelled();
     this.over();
     this.credit();
   }
@@ -86,7 +114,7 @@ export class Ticket {
   /** Resolves with the next credit, or the cancel. */
   creditComes(): Promise<void> {
     return new Promise((resolve) => {
-      if (this.signal.aborted) {
+      if (this.#isCancelled) {
         resolve();
       } else {
         this.#whenCredit.add(resolve);
@@ -256,8 +284,9 @@ export class Session {
   /** Says an `update`; rejects with the host's refusal, or with nothing if the session ends. */
   update(update: Update): Promise<void> {
     return new Promise((resolve, reject) => {
-      this.#updates.push({ resolve, reject });
+      // First, since it throws where the update cannot be written: no verdict comes then.
       this.say({ type: "update", ...update });
+      this.#updates.push({ resolve, reject });
     });
   }
 

@@ -6,7 +6,6 @@
 
 import { SendError } from "./error.js";
 import { type IntoJson, intoJson } from "./json.js";
-import type { RawJson } from "./protocol/raw-json.js";
 import type { Session, Ticket } from "./session.js";
 
 /**
@@ -39,10 +38,11 @@ export class ChunkSink {
   /**
    * Sends one part; resolves when it is on its way, which is as late as the caller has read what it got.
    *
-   * @throws SendError where nothing was sent: the request is over, or the part is too large.
+   * @throws SendError where nothing was sent: the request is over, or the part is too large. TypeError where the
+   * part has no JSON form.
    */
   send(chunk: IntoJson): Promise<void> {
-    const sent = this.#sendAfter(this.#last, intoJson(chunk));
+    const sent = this.#sendAfter(this.#last, chunk);
     this.#last = sent;
     // Whoever does not wait for it does not hear of it; it must not end the process.
     sent.catch(() => undefined);
@@ -54,7 +54,9 @@ export class ChunkSink {
     await this.#last.catch(() => undefined);
   }
 
-  async #sendAfter(last: Promise<void>, chunk: RawJson): Promise<void> {
+  async #sendAfter(last: Promise<void>, given: IntoJson): Promise<void> {
+    // Before anything is waited for: what was given may change afterwards.
+    const chunk = intoJson(given);
     await last.catch(() => undefined);
     for (;;) {
       const refused = this.#session.chunk(this.#id, chunk);
@@ -73,7 +75,7 @@ export class ChunkSink {
         case "notStreaming":
           throw SendError.over();
       }
-      if (this.#ticket.signal.aborted) {
+      if (this.#ticket.isCancelled) {
         throw SendError.over();
       }
     }

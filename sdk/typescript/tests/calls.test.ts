@@ -236,6 +236,15 @@ test("models change when the host agrees", async () => {
   );
 });
 
+test("an update that cannot be written does not take the verdict of the next", async () => {
+  const plugin = new Plugin().model("old", "test.rename").answer("test.rename", async ({ host }) => {
+    const model = { id: "new", capability: "test.rename" };
+    await assert.rejects(host.setModels([{ ...model, dimensions: 1n as unknown as number }]), TypeError);
+    await host.setModels([model]);
+  });
+  await hosting(plugin, async (host) => assert.equal(await host.request("test.rename", null), null));
+});
+
 test("events go to subscribers of their topic, also after a broken link", async () => {
   const plugin = new Plugin().background(async (host) => {
     for await (const event of host.subscribe("orders")) {

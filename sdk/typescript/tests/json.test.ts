@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { inspect } from "node:util";
 import { test } from "node:test";
 
-import { BodyBytes, Environment, EnvironmentError, RawJson, RouteAnswer, Secret, type WireError } from "bkg-sdk";
+import { BodyBytes, Environment, EnvironmentError, RawJson, RouteAnswer, Secret, WireError } from "bkg-sdk";
 import { decodeHostMessage } from "#sdk/protocol/frame";
 import { requestId, RequestIds } from "#sdk/protocol/name";
 
@@ -16,6 +16,14 @@ test("text is kept as it was written, without blanks around it", () => {
     `{"kept":${text},"list":[1.0]}`,
   );
   assert.equal(JSON.stringify({ read: RawJson.parse("1.0") }), '{"read":1}');
+});
+
+test("half a character is kept as an escape, since no frame can carry it", () => {
+  for (const half of ["\ud800", "\udc00", "\udc00\ud800"]) {
+    const raw = RawJson.parse(`{"${half}":"${half}😀"}`);
+    assert.equal(raw.text, JSON.stringify({ [half]: `${half}😀` }));
+    assert.deepEqual(raw.read(), { [half]: `${half}😀` });
+  }
 });
 
 test("what is not one JSON value is refused", () => {
@@ -48,6 +56,12 @@ test("what a value is written as", () => {
     readonly x = 1;
     readonly raw = RawJson.parse("2.0");
   }
+  class Itself {
+    readonly x = 1;
+    toJSON(): this {
+      return this;
+    }
+  }
   const cases: [unknown, string][] = [
     [undefined, "null"],
     [Number.NaN, "null"],
@@ -61,6 +75,11 @@ test("what a value is written as", () => {
     ],
     [[new BodyBytes(new Uint8Array([1]))], '[{"base64":"AQ=="}]'],
     ["\ud800", '"\\ud800"'],
+    // eslint-disable-next-line no-sparse-arrays -- What a plugin returns may have holes.
+    [[1, , RawJson.parse("2.0")], "[1,null,2.0]"],
+    [[new Number(1), new String("x"), new Boolean(false), RawJson.parse("1.0")], '[1,"x",false,1.0]'],
+    [{ raw: RawJson.parse("1.0"), itself: new Itself() }, '{"raw":1.0,"itself":{"x":1}}'],
+    [{ raw: RawJson.parse("1.0"), named: { toJSON: (name: string) => name } }, '{"raw":1.0,"named":"named"}'],
   ];
   for (const [value, text] of cases) {
     assert.equal(RawJson.of(value).text, text);
@@ -98,6 +117,8 @@ test("an error of any shape is an error", () => {
   assert.equal(read('{"code":"x","retryAfterMs":5}').retryAfterMs, 5);
   assert.equal(read('{"code":"x","message":"m","retryable":"yes"}').code, "plugin_error");
   assert.equal(read('{"code":"x","details":1.0}').details?.text, "1.0");
+  assert.equal(new WireError("x", "m", { retryAfterMs: 1.2 }).retryAfterMs, 2);
+  assert.equal(new WireError("x", "m", { retryAfterMs: Number.NaN }).retryAfterMs, undefined);
   assert.equal(read('{"__proto__":{"code":"x"},"message":"m"}').code, "plugin_error");
 });
 

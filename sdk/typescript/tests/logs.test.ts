@@ -117,3 +117,10 @@ test("facts that have no JSON form do not cost the line", () => {
   logs.write("info", "big", { big: 1n });
   assert.match(String(logs.takeKept()[0]), /^info: big .*1n/);
 });
+
+test("an error among the facts says what it is", () => {
+  const logs = new Logs("test");
+  logs.write("info", "broken", { error: new TypeError("no index", { cause: new Error("no disk") }), tries: 2 });
+  const [line] = logs.takeKept();
+  assert.match(String(line), /TypeError: no index.*no disk.*"tries":2/);
+});

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { inspect } from "node:util";
 
 import { Capability, DefinitionError, Plugin, RawJson, type Request, RouteAnswer, RunError, WireError } from "bkg-sdk";
 
@@ -104,6 +105,33 @@ test("a handler that breaks answers, is logged, and harms no other", async () =>
   });
 });
 
+test("whatever a handler throws, the request is answered once", async () => {
+  const poisoned = (): never => {
+    throw new Error("not even to be looked at");
+  };
+  const thrown: Record<string, unknown> = {
+    "test.message": Object.defineProperty(new Error("x"), "message", { get: poisoned }),
+    "test.symbol": Object.assign(new Error("x"), { message: Symbol("x") }),
+    "test.code": new WireError(1n as unknown as string, "m"),
+    "test.proxy": new Proxy({}, { getPrototypeOf: poisoned }),
+    "test.inspected": { [inspect.custom]: poisoned },
+  };
+  const plugin = new Plugin().answer("test.echo", echo);
+  for (const [capability, problem] of Object.entries(thrown)) {
+    plugin.answer(capability, () => {
+      throw problem;
+    });
+  }
+  await hosting(plugin, async (host) => {
+    for (const capability of Object.keys(thrown)) {
+      assert.equal((await failure(host.request(capability, null))).code, "plugin_error", capability);
+    }
+    assert.equal(await host.request("test.echo", 1), 1);
+    assert.deepEqual([host.inFlight, host.seen.dropped], [0, 0]);
+    assert.equal(host.seen.answers.length, Object.keys(thrown).length + 1);
+  });
+});
+
 test("handlers run at the same time", async () => {
   const met = gate();
   let waiting = 0;
@@ -147,6 +175,21 @@ test("a cancelled request is answered so at once, and its handler is told", asyn
     assert.equal(answer.outcome.error.code, "cancelled");
     assert.deepEqual([host.inFlight, host.seen.dropped], [0, 0]);
   });
+});
+
+test("a handler may listen for its cancel as often as it likes", async () => {
+  const warnings: string[] = [];
+  const warned = ({ name }: Error): unknown => warnings.push(name);
+  process.on("warning", warned);
+  const plugin = new Plugin().answer("test.listen", ({ signal, host }) => {
+    for (let count = 0; count < 20; count += 1) {
+      signal.addEventListener("abort", () => count);
+      host.stopping.addEventListener("abort", () => count);
+    }
+  });
+  await hosting(plugin, async (host) => assert.equal(await host.request("test.listen", null), null));
+  process.off("warning", warned);
+  assert.deepEqual(warnings, []);
 });
 
 test("what fails because of a cancel is no line in the log", async () => {
@@ -225,6 +268,8 @@ test("the body of an HTTP request is its bytes, whatever it is", async () => {
     assert.equal(await ask("none", null), "");
     assert.equal(await ask("text", "é"), "\xc3\xa9");
     assert.equal(await ask("base64", "AAH/"), "\x00\x01\xff");
+    const large = "AAH/".repeat(3 << 20);
+    assert.equal((await ask("base64", large)).length, 9 << 20);
     for (const [body, payload] of [
       ["json", null],
       ["form", null],

@@ -251,3 +251,44 @@ test("lines that never left are written where the host looks for them", async (c
   assert.match(stderr, /^error: lost \{"n":1\}$/m);
   assert.match(stderr, /the host refused the registration: not here \(forbidden\)/);
 });
+
+test("a promise that nobody waits for is a line in the log and ends nothing", async (context) => {
+  const { url, accept } = await listen(context);
+  const { signal, ended } = launch(
+    context,
+    { BKG_PLUGIN_BUS_URL: url, BKG_PLUGIN_NAME: "test", BKG_PLUGIN_TOKEN: "t" },
+    `import { Plugin } from "bkg-sdk";
+     const plugin = new Plugin().answer("test.forget", () => { void Promise.reject(new Error("forgotten")); return 1; });
+     await plugin.run();`,
+  );
+  const host = await accept();
+  await host.greet("second");
+  assert.equal((await host.frame("log"))["message"], "registered with the host");
+  for (const id of ["r-1", "r-2"]) {
+    host.request(id, "test.forget", null);
+    assert.equal((await host.frame("response"))["data"], 1);
+  }
+  const line = await host.frame("log");
+  assert.equal(line["level"], "error");
+  assert.match(JSON.stringify(line["message"]), /nobody waited for.*forgotten/);
+  signal("SIGTERM");
+  assert.deepEqual(await ended, { code: 0, stderr: "" });
+});
+
+test("an exception that nobody catches ends the process with its reason and what was logged before", async (context) => {
+  const { url } = await listen(context);
+  const { ended } = launch(
+    context,
+    { BKG_PLUGIN_BUS_URL: url, BKG_PLUGIN_NAME: "test", BKG_PLUGIN_TOKEN: "t" },
+    `import { Plugin } from "bkg-sdk";
+     const plugin = new Plugin().background(() => {
+       console.warn("going to break");
+       setTimeout(() => { throw new Error("broken in a timer"); });
+     });
+     await plugin.run();`,
+  );
+  const { code, stderr } = await ended;
+  assert.equal(code, 70);
+  assert.match(stderr, /^warn: going to break$/m);
+  assert.match(stderr, /^error: nobody caught: Error: broken in a timer\n +at /m);
+});

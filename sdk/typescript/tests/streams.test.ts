@@ -158,3 +158,14 @@ test("the head and the bytes of a streamed HTTP response travel as the host read
     ]);
   });
 });
+
+test("a chunk that cannot be written is refused, and the stream goes on", async () => {
+  const plugin = new Plugin().stream("test.stream", async (_, chunks) => {
+    let problem: unknown;
+    await chunks.send({ number: 1n }).catch((thrown: unknown) => (problem = thrown));
+    await chunks.send(problem instanceof TypeError);
+  });
+  await hosting(plugin, async (host) => {
+    assert.deepEqual(await host.stream("test.stream", null).collect(), [true]);
+  });
+});

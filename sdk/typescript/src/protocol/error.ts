@@ -97,7 +97,9 @@ export class WireError extends Error {
     this.code = code;
     this.param = options.param;
     this.retryable = options.retryable;
-    this.retryAfterMs = options.retryAfterMs;
+    const { retryAfterMs = Number.NaN } = options;
+    // On the wire times are whole.
+    this.retryAfterMs = Number.isFinite(retryAfterMs) ? Math.max(0, Math.ceil(retryAfterMs)) : undefined;
     this.details = options.details === undefined ? undefined : RawJson.of(options.details);
   }
 

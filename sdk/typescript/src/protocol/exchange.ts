@@ -204,7 +204,14 @@ export class Exchange<W> {
       this.#pushFailure(requestId, new WireError(ErrorCode.Cancelled, "the request was cancelled by its caller"));
       return true;
     }
-    const text = encode({ type: "response", requestId, outcome });
+    let text: string;
+    try {
+      text = encode({ type: "response", requestId, outcome });
+    } catch (problem) {
+      const message = `the answer cannot be written: ${problem instanceof Error ? problem.message : String(problem)}`;
+      this.#pushFailure(requestId, new WireError(ErrorCode.PluginError, message));
+      return true;
+    }
     const size = Buffer.byteLength(text);
     if (size > maxFrame) {
       const problem = `the answer has ${String(size)} bytes, the limit of a frame is ${String(maxFrame)}`;

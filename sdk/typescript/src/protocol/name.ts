@@ -63,7 +63,9 @@ export function requestId(text: string): string {
 
 /** What a message shows of a hostile text: its start, without control characters. */
 function shown(text: string): string {
-  const start = Array.from(text).slice(0, MAX_CAPABILITY).join("");
+  const start = Array.from(text.slice(0, 2 * MAX_CAPABILITY))
+    .slice(0, MAX_CAPABILITY)
+    .join("");
   return start.replace(/[\p{Cc}\p{Cf}]/gu, (found) => `\\u{${found.codePointAt(0)?.toString(16) ?? ""}}`);
 }
 

@@ -35,13 +35,15 @@ export class RawJson {
   }
 
   /**
-   * Checks that `text` is one JSON value, and keeps it as it is.
+   * Checks that `text` is one JSON value, and keeps it as it is. Only half a character (an unpaired surrogate)
+   * becomes an escape, since no frame can carry it.
    *
    * @throws SyntaxError where it is none.
    */
   static parse(text: string): RawJson {
     JSON.parse(text);
-    return new RawJson(text.slice(skipBlank(text, 0), lastOfValue(text)));
+    const value = text.slice(skipBlank(text, 0), lastOfValue(text));
+    return new RawJson(value.isWellFormed() ? value : value.replace(HALF_CHARACTER, escaped));
   }
 
   /**
@@ -106,6 +108,10 @@ export class RawJson {
   }
 }
 
+/** In JSON it can only stand in a text, where an escape means the same. */
+const HALF_CHARACTER = /\p{Surrogate}/gu;
+const escaped = (half: string): string => `\\u${half.charCodeAt(0).toString(16)}`;
+
 /** What {@link RawJson.toJSON} notes: whether that which is being written holds text that must not be read. */
 const writing = { hasRaw: false };
 /** Asked through a function, since a compiler does not see what `JSON.stringify` calls. */
@@ -135,31 +141,42 @@ function write(value: unknown): string {
 }
 
 /** As `JSON.stringify` writes it, with raw parts as they are; `undefined` where it leaves a value out. */
-function spliced(value: unknown): string | undefined {
+function spliced(offered: unknown, name = ""): string | undefined {
+  const value = writingItself(offered, name);
   if (value instanceof RawJson) {
     return value.text;
   }
-  if (typeof value !== "object" || value === null) {
+  const isBoxed = value instanceof Number || value instanceof String || value instanceof Boolean;
+  if (typeof value !== "object" || value === null || isBoxed) {
     return JSON.stringify(value);
   }
-  // What writes itself through raw parts would lose them in its `toJSON`.
-  for (const name of ["intoJson", "toJSON"]) {
-    const write: unknown = Reflect.get(value, name);
-    if (typeof write === "function") {
-      return spliced(Reflect.apply(write, value, []));
-    }
-  }
   if (Array.isArray(value)) {
-    return `[${value.map((item) => spliced(item) ?? "null").join(",")}]`;
+    // Unlike `map`, this fills holes.
+    return `[${Array.from(value, (item, index) => spliced(item, String(index)) ?? "null").join(",")}]`;
   }
   const members: string[] = [];
   for (const [name, member] of Object.entries(value)) {
-    const text = spliced(member);
+    const text = spliced(member, name);
     if (text !== undefined) {
       members.push(`${JSON.stringify(name)}:${text}`);
     }
   }
   return `{${members.join(",")}}`;
+}
+
+/** What a value says that is to be written in its place, once: that may be itself. */
+function writingItself(value: unknown, name: string): unknown {
+  if (typeof value !== "object" || value === null || value instanceof RawJson) {
+    return value;
+  }
+  // What writes itself through raw parts would lose them in its `toJSON`.
+  for (const method of ["intoJson", "toJSON"]) {
+    const write: unknown = Reflect.get(value, method);
+    if (typeof write === "function") {
+      return Reflect.apply(write, value, [name]);
+    }
+  }
+  return value;
 }
 
 // What follows reads text that `JSON.parse` has accepted, and therefore checks nothing.
