@@ -214,3 +214,16 @@ async def test_many_commands_leave_no_descriptor(space: Space) -> None:
     before = len(os.listdir("/proc/self/fd"))
     await asyncio.gather(*(run(space, "echo x; sleep 0.01 & true") for _ in range(20)))
     await until(lambda: len(os.listdir("/proc/self/fd")) <= before)
+
+
+async def test_a_command_that_stops_its_minder_is_ended(
+    space: Space, mark: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("repoagent.process._MINDER_SECONDS", 0.5)
+    once = await run(space, f"kill -STOP $PPID; sleep 600; : {mark}", limit=0.3)
+    assert once["timedOut"]
+    again = f"trap '' TERM; while kill -STOP $PPID; do :; done; sleep 600; : {mark}"
+    async with asyncio.timeout(30):
+        with pytest.raises(Refusal, match="killed"):
+            await run(space, again, limit=0.3)
+    await until(lambda: not marked(mark))

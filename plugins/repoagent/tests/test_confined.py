@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -199,3 +200,17 @@ def test_a_file_that_becomes_a_link_at_any_moment_is_not_followed(space: Space) 
     assert min(swaps[0], written) > 0
     assert space.secret.read_text() == "the secret\n"
     assert not [name for name in space.everything() if name.startswith(".bkg")]
+
+
+def test_whoever_waits_at_a_fifo_waits_on(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(space.work / "pipe")
+    opened: list[object] = []
+    real = os.open
+
+    def noting(name: Any, *arguments: Any, **options: Any) -> int:
+        opened.append(name)
+        return real(name, *arguments, **options)
+
+    monkeypatch.setattr("repoagent.confined.os.open", noting)
+    refused(lambda: read(space, "pipe"))
+    assert b"pipe" not in opened

@@ -231,3 +231,92 @@ async def test_a_repository_below_the_root_is_named_by_its_path(space: Space) ->
     answer = await make(space, "inner/x", repository="inner")
     assert answer["path"] == "inner"
     assert git(space.work / "inner", "ls-tree", "--name-only", "HEAD") == "x\n"
+
+
+async def test_a_nested_repository_runs_nothing(repository: Space, tmp_path: Path) -> None:
+    inner = repository.work / "inner"
+    repository.put("inner/x", "1")
+    git(inner, "init", "--quiet")
+    git(inner, "add", ".")
+    git(inner, "commit", "--quiet", "--message=inner")
+    git(repository.work, "add", ".")
+    git(repository.work, "commit", "--quiet", "--message=outer")
+    git(inner, "config", "filter.x.clean", f"touch '{tmp_path}/ran'; cat")
+    (inner / ".gitattributes").write_text("* filter=x\n")
+    (inner / "x").write_text("2")
+    repository.put("y", "1")
+    with pytest.raises(Refusal, match="inner"):
+        await make(repository)
+    assert not (tmp_path / "ran").exists()
+    await make(repository, settings=RepoSettings(git=GitSetting(trust_configuration=True)))
+    assert "y" in committed(repository)
+
+
+async def test_a_remembered_conflict_runs_no_merge_program(repository: Space, tmp_path: Path) -> None:
+    repository.put("x", "1\n")
+    await make(repository)
+    directory = repository.work / ".git"
+    key = "0123456789" * 4
+    kept = directory / "rr-cache" / key
+    kept.mkdir(parents=True)
+    for name in ("preimage", "postimage"):
+        (kept / name).write_text("<<<<<<<\n1\n=======\n2\n>>>>>>>\n")
+    (directory / "MERGE_RR").write_bytes(key.encode() + b"\tx\0")
+    git(repository.work, "config", "merge.evil.driver", f"touch '{tmp_path}/ran'")
+    git(repository.work, "config", "rerere.enabled", "true")
+    repository.put(".gitattributes", "* merge=evil\n")
+    repository.put("x", "<<<<<<< a\n1\n=======\n2\n>>>>>>> b\n")
+    await make(repository)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["COMMIT_EDITMSG", "logs/HEAD", "objects/aa", "refs/heads", "index", "config"]
+)
+async def test_no_link_within_a_git_directory_is_followed(
+    repository: Space, tmp_path: Path, name: str
+) -> None:
+    place = repository.work / ".git" / name
+    place.parent.mkdir(exist_ok=True)
+    elsewhere = tmp_path / "elsewhere"
+    if place.is_dir():
+        place.rename(elsewhere)
+    place.unlink(missing_ok=True)
+    place.symlink_to(elsewhere)
+    repository.put("x", "1")
+    with pytest.raises(Refusal, match="leads elsewhere"):
+        await make(repository)
+    assert not elsewhere.is_file()
+
+
+async def test_a_git_directory_that_borrows_another_is_not_used(repository: Space, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    git(elsewhere, "init", "--quiet")
+    (repository.work / ".git/commondir").write_text(f"{elsewhere}/.git\n")
+    repository.put("x", "1")
+    with pytest.raises(Refusal, match="leads elsewhere"):
+        await make(repository)
+    assert git(elsewhere, "count-objects") == "0 objects, 0 kilobytes\n"
+
+
+async def test_what_is_hidden_is_not_committed_whatever_the_repository_says(repository: Space) -> None:
+    repository.put("x", "1")
+    repository.put("inner/k", "2")
+    repository.put(".gitignore", "!k\n")
+    with pytest.raises(Refusal, match=r"inner/k.*`ignore`"):
+        await make(repository, settings=RepoSettings(ignore=["/inner/k"]))
+    assert git(repository.work, "ls-files", "inner") == ""
+    await make(repository, "x", settings=RepoSettings(ignore=["/inner/k"]))
+    assert committed(repository) == {"x"}
+
+
+async def test_patterns_of_the_operator_are_relative_to_the_root_in_a_repository_below(
+    space: Space,
+) -> None:
+    space.put("inner/x", "1")
+    space.put("inner/k", "2")
+    git(space.work / "inner", "init", "--quiet")
+    with pytest.raises(Refusal, match="inner/k"):
+        await make(space, repository="inner", settings=RepoSettings(ignore=["/inner/k"]))
+    assert git(space.work / "inner", "ls-files") == "x\n"

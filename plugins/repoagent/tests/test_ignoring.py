@@ -171,3 +171,18 @@ def test_a_gitignore_that_is_a_link_or_a_fifo_says_nothing(space: Space) -> None
     space.put("below/x")
     os.mkfifo(space.work / "below/.gitignore")
     assert files_seen(space) == {b"patterns", b"below/x"}
+
+
+def test_patterns_that_are_too_large_together_hold_one_by_one() -> None:
+    large = [b"*%d" % number + b"[a-z]?" * 100 + b"*" for number in range(250)]
+    patterns = Patterns([b"secret", *large, b"!other", b"*.log"])
+    assert patterns.verdict(b"secret", directory=False)
+    assert patterns.verdict(b"x.log", directory=False)
+    assert patterns.verdict(b"other", directory=False) is False
+    assert patterns.verdict(b"nothing", directory=False) is None
+
+
+def test_a_pattern_that_is_too_large_alone_stops_nothing(space: Space) -> None:
+    space.put(".gitignore", b"*.log\n" + b"[a-z]" * 100_000 + b"\n")
+    space.put("x.log")
+    assert files_seen(space) == {b".gitignore"}

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from repoagent.diff import read_diff
-from repoagent.hunks import fit
+from repoagent.diff import Hunk, read_diff
+from repoagent.halt import Halt
+from repoagent.hunks import Misfit, fit
 from space import Space, change, git, refused
 
 THREE = """\
@@ -191,7 +192,7 @@ def test_a_random_diff_of_git_gives_what_git_gives(space: Space) -> None:
         context = f"--unified={chance.choice([0, 1, 3])}"
         command = ("diff", "--no-index", "--no-renames", context, "before", "after")
         (file,) = read_diff(git(space.data, *command, fine=(0, 1)))
-        fitted = fit(before, file.hunks)
+        fitted = fit(before, file.hunks, Halt(30))
         assert (fitted.content, any(fitted.moved)) == (after, False)
         compared += 1
     assert compared > 40
@@ -252,3 +253,19 @@ def test_a_very_large_patch_is_refused_before_it_is_written(space: Space) -> Non
     large = [change(f"f{number}", "x" * (4 << 20)) for number in range(17)]
     assert refused(lambda: space.patch(*large)).code == "payload_too_large"
     assert space.everything() == {}
+
+
+def test_hunks_that_moved_are_looked_for_until_the_time_is_over(space: Space) -> None:
+    lines = b"".join(b"%d\n" % number for number in range(1_000))
+    hunks = [Hunk(1, number, 0, [b"%d\n" % (number + 500)], [b"x\n"]) for number in range(100)]
+    assert fit(lines, hunks, Halt(30)).moved[0] == 500
+    halt = Halt(30)
+    halt.stop()
+    assert refused(lambda: fit(lines, hunks, halt)).code == "timeout"
+
+
+def test_a_line_is_no_end_of_another(space: Space) -> None:
+    content = b"yx\n" * 1_000 + b"x\nx\n"
+    assert fit(content, [Hunk(1, 1, 5, [b"x\n", b"x\n"], [b"z\n"])], Halt(30)).moved == [995]
+    with pytest.raises(Misfit, match=r"1001, 1002"):
+        fit(content, [Hunk(1, 1, 5, [b"x\n"], [b"z\n"])], Halt(30))

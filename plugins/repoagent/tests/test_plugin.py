@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from bkg_sdk.json import raw
 from bkg_sdk.protocol.message import Request
 from bkg_sdk.testing import Limits, TestHost
 from repoagent.capabilities import ALL
-from repoagent.settings import RepoSettings
+from repoagent.halt import Halt
+from repoagent.settings import RepoSettings, workspace
 from space import Space, hosted, until
 
 FOLDER = Path(__file__).parents[1]
@@ -234,3 +236,28 @@ async def test_figures_of_the_plugin_come_with_its_telemetry(space: Space) -> No
         await host.until(
             "figures come", lambda seen: any("open_files" in each.further for each in seen.telemetry)
         )
+
+
+async def test_a_root_does_not_hold_the_plugins_own_files(space: Space) -> None:
+    for root in (space.data, space.data / "journal", space.data.parent):
+        root.mkdir(exist_ok=True, parents=True)
+        with pytest.raises(ValueError, match="own files"):
+            workspace(RepoSettings(roots=[str(root)]), space.data)
+
+
+async def test_changes_that_wait_keep_nobody_from_reading(space: Space) -> None:
+    def changing() -> set[threading.Thread]:
+        return {thread for thread in threading.enumerate() if thread.name.startswith("changing")}
+
+    before = changing()
+    async with hosted(space.data, {"roots": [str(space.work)]}) as host:
+        with space.journal.locked(Halt(30)):
+            waiting = [
+                asyncio.create_task(host.request("repo.file.write", {"path": f"f{number}"}))
+                for number in range(16)
+            ]
+            await until(lambda: len(changing() - before) == 4)
+            async with asyncio.timeout(20):
+                await host.request("repo.tree", {})
+            assert not any(task.done() for task in waiting)
+        await asyncio.gather(*waiting)

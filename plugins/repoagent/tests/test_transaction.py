@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from repoagent import confined
 from repoagent.files import state
 from repoagent.halt import Halt
 from repoagent.journal import Journal
 from repoagent.recovery import recover
 from repoagent.refusal import Refusal
+from repoagent.relative import RelativePath
 from repoagent.transaction import Change, Content, apply
 from repoagent.undertaking import Identity
 from space import Space, at, change, refused
@@ -240,3 +242,48 @@ def test_a_torn_record_is_one_that_had_not_begun(space: Space) -> None:
     (space.data / "journal/x.journal").write_bytes(b'{"state": "stag')
     assert recovered(space) == 0
     assert os.listdir(space.data / "journal") == ["lock"]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        b"[]\n",
+        b"1\n",
+        b"{}\n",
+        b'{"state": "staging", "root": 1, "steps": {}, "directories": []}\n',
+        b'{"state": "staging", "root": "%(work)s", "directories": [],'
+        b' "steps": [{"path": "Li4vc2VjcmV0", "new": null, "old": ".bkg-repoagent-%(id)s-0.old"}]}\n',
+        b'{"state": "staging", "root": "%(work)s", "directories": [],'
+        b' "steps": [{"path": "YQ==", "new": "../secret", "old": ".bkg-repoagent-%(id)s-0.old"}]}\n',
+        b'{"state": "staging", "root": "%(work)s", "directories": ["Li4vZW1wdHk="], "steps": []}\n',
+    ],
+)
+def test_a_record_that_is_not_ours_is_left_alone(filled: Space, record: bytes) -> None:
+    (filled.work.parent / "empty").mkdir()
+    for name, value in {b"work": bytes(filled.work), b"id": b"0" * 32}.items():
+        record = record.replace(b"%(" + name + b")s", value)
+    kept = filled.data / "journal" / "foreign.journal"
+    kept.write_bytes(record)
+    filled.patch(change("other", "x"))
+    assert filled.everything() == {**BEFORE, "other": b"x"}
+    assert filled.secret.read_text() == "the secret\n"
+    assert (filled.work.parent / "empty").is_dir()
+    assert kept.exists()
+
+
+def test_a_directory_that_cannot_be_opened_now_does_not_lose_the_record(
+    filled: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dies(filled, STEPS - 1)
+    real = confined.open_directory
+
+    def failing(above: int, path: RelativePath, *, make: bool = False) -> int:
+        if path.parts:
+            raise Refusal("overloaded", "too many open files")
+        return real(above, path, make=make)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(confined, "open_directory", failing)
+        recovered(filled)
+    recovered(filled)
+    assert filled.everything() == BEFORE

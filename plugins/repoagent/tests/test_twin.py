@@ -15,7 +15,7 @@ from bkg_sdk import WireError
 from bkg_sdk.protocol.message import Request
 from bkg_sdk.testing import TestHost
 from repoagent.plugin import RepoPlugin, build
-from space import Space
+from space import Space, until
 
 VERDICTS: dict[str, Any] = {
     "good": {"allowed": True, "user": "ada", "scopes": ["repo.*"]},
@@ -242,3 +242,53 @@ async def test_a_port_that_is_taken_is_said_and_the_bus_goes_on(space: Space) ->
                 "it is degraded", lambda seen: any(beat.status == "degraded" for beat in seen.health)
             )
             assert (await host.request("repo.tree", {}))["entries"] == []
+
+
+async def test_commands_are_as_few_at_once_as_over_the_bus(twin: Listening, space: Space) -> None:
+    await twin.host.configure(
+        {
+            "roots": [str(space.work)],
+            "http": {"enabled": True, "maxBodyBytes": 100_000},
+            "commands": [
+                {
+                    "name": "wait",
+                    "executable": ["sh", "-c", "touch $$; while [ -e $$ ]; do sleep 0.02; done"],
+                }
+            ],
+        }
+    )
+    body = b'{"command": "wait"}'
+    running = [asyncio.create_task(twin.ask("POST", "/command", body)) for _ in range(4)]
+    await until(lambda: len(list(space.work.iterdir())) == 4)
+    answer = await twin.ask("POST", "/command", body)
+    assert (answer.status, answer.code) == (503, "overloaded")
+    for file in space.work.iterdir():
+        file.unlink()
+    assert [answer.status for answer in await asyncio.gather(*running)] == [200] * 4
+    assert (await twin.ask("GET", "/tree")).status == 200
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(
+    twin: Listening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("repoagent.twin._BODY_SECONDS", 0.2)
+    reader, writer = await asyncio.open_connection("127.0.0.1", twin.port)
+    writer.write(
+        f"PUT /files/x HTTP/1.1\r\nHost: 127.0.0.1:{twin.port}\r\nAuthorization: Bearer good\r\n"
+        "Content-Length: 10\r\n\r\nhalf".encode()
+    )
+    async with asyncio.timeout(20):
+        assert b" 408 " in await reader.readline()
+    writer.close()
+
+
+async def test_a_connection_that_asks_nothing_is_closed(
+    twin: Listening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("repoagent.twin._HEAD_SECONDS", 0.2)
+    for begun in (b"", b"GET /tree HTTP/1.1\r\nHost:"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", twin.port)
+        writer.write(begun)
+        async with asyncio.timeout(20):
+            await reader.read()
+        writer.close()

@@ -5,8 +5,10 @@ many there are bounds how much is done at once.
 """
 
 import asyncio
+import contextlib
 import functools
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +29,9 @@ from repoagent.workspace import Workspace
 
 T = TypeVar("T")
 
-_THREADS = 8
+_READING_THREADS = 8
+# Changes wait for one another; those that wait keep nobody from reading.
+_CHANGING_THREADS = 4
 
 
 @dataclass
@@ -61,7 +65,9 @@ class Capabilities:
         self.counts = Counts()
         self._settings = settings
         self._checked: tuple[RepoSettings, Workspace] | None = None
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="repo")
+        self._running: Counter[str] = Counter()
+        self._reading = ThreadPoolExecutor(_READING_THREADS, thread_name_prefix="reading")
+        self._changing = ThreadPoolExecutor(_CHANGING_THREADS, thread_name_prefix="changing")
 
     def check(self, new: RepoSettings) -> None:
         """Raises `ValueError` for settings that cannot work; opens the roots to find out."""
@@ -80,17 +86,43 @@ class Capabilities:
 
     async def ask(self, capability: Capability, payload: Any, user: str | None) -> dict[str, Any]:
         """Answers a payload of the capability's own type, for a user; raises `Refusal`."""
+        with self._counted(capability):
+            return await capability.answer(self, payload, user)
+
+    async def put(self, capability: Capability, asked: payloads.FileWrite, data: bytes) -> dict[str, Any]:
+        """Answers a write whose content came as bytes; raises `Refusal`."""
+        with self._counted(capability):
+            return await self._write(asked, data)
+
+    @contextlib.contextmanager
+    def _counted(self, capability: Capability) -> Iterator[None]:
+        """Counts a request, and refuses what is too many at once, however it came."""
         self.counts.requests += 1
         try:
-            return await capability.answer(self, payload, user)
+            if self._running[capability.name] >= capability.at_once:
+                raise Refusal(
+                    "overloaded",
+                    f"{capability.at_once} requests for `{capability.name}` are under way; try again later",
+                )
+            self._running[capability.name] += 1
+            try:
+                yield
+            finally:
+                self._running[capability.name] -= 1
         except Refusal:
             self.counts.refused += 1
             raise
 
-    async def in_thread(self, work: Callable[[Halt], T]) -> T:
+    async def _read(self, work: Callable[[Halt], T]) -> T:
+        return await self._in_thread(self._reading, work)
+
+    async def _change(self, work: Callable[[Halt], T]) -> T:
+        return await self._in_thread(self._changing, work)
+
+    async def _in_thread(self, threads: ThreadPoolExecutor, work: Callable[[Halt], T]) -> T:
         """Runs what blocks; it stops when this is cancelled, and at the latest when its time is over."""
         halt = Halt(self._workspace().bounds.seconds)
-        running = asyncio.get_running_loop().run_in_executor(self._threads, work, halt)
+        running = asyncio.get_running_loop().run_in_executor(threads, work, halt)
         try:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
@@ -104,7 +136,7 @@ class Capabilities:
         workspace, root, path = self._where(asked)
         query = Query(asked.query, expression=False, case_sensitive=False) if asked.query else None
         most = asked.max_files or workspace.bounds.entries
-        return await self.in_thread(
+        return await self._read(
             lambda halt: analyze.analyze(workspace, root, path, query, max_files=most, halt=halt)
         )
 
@@ -112,7 +144,7 @@ class Capabilities:
         """`repo.tree`."""
         workspace, root, path = self._where(asked)
         limit = min(asked.limit or workspace.bounds.results, workspace.bounds.results)
-        return await self.in_thread(
+        return await self._read(
             lambda halt: tree.tree(workspace, root, path, depth=asked.depth, limit=limit, halt=halt)
         )
 
@@ -121,14 +153,14 @@ class Capabilities:
         workspace, root, path = self._where(asked)
         query = Query(asked.query, expression=asked.regex, case_sensitive=asked.case_sensitive)
         most = min(asked.max_results or workspace.bounds.results, workspace.bounds.results)
-        return await self.in_thread(
+        return await self._read(
             lambda halt: search.search(workspace, root, path, query, max_results=most, halt=halt)
         )
 
     async def file_read(self, asked: payloads.FileRead, user: str | None) -> dict[str, Any]:
         """`repo.file.read`."""
         workspace, root, path = self._where(asked)
-        return await self.in_thread(
+        return await self._read(
             lambda _: files.read(
                 workspace,
                 root,
@@ -141,12 +173,12 @@ class Capabilities:
 
     async def file_write(self, asked: payloads.FileWrite, user: str | None) -> dict[str, Any]:
         """`repo.file.write`."""
-        return await self.write(asked, files.decode(asked.content, asked.encoding))
+        return await self._write(asked, files.decode(asked.content, asked.encoding))
 
-    async def write(self, asked: payloads.FileWrite, data: bytes) -> dict[str, Any]:
+    async def _write(self, asked: payloads.FileWrite, data: bytes) -> dict[str, Any]:
         """The same with the content as bytes."""
         workspace, root, path = self._where(asked)
-        return await self.in_thread(
+        return await self._change(
             lambda halt: files.write(
                 workspace, root, path, data, mode=asked.mode, journal=self.journal, halt=halt
             )
@@ -162,7 +194,7 @@ class Capabilities:
             )
             for change in asked.changes
         ]
-        return await self.in_thread(
+        return await self._change(
             lambda halt: patch.patch(
                 workspace, root, wanted, asked.diff, dry_run=asked.dry_run, journal=self.journal, halt=halt
             )
@@ -212,10 +244,6 @@ class Capabilities:
         path = asked.place()
         workspace.admit(path)
         return workspace, workspace.root(asked.root), path
-
-    def close(self) -> None:
-        """Takes no further work."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 ALL = (

@@ -88,17 +88,14 @@ def open_file(
     A file that has further names may be one from outside of the root: it is opened only with `hard_links`.
     """
     try:
+        # Whoever waits at the other end of a FIFO, or a device, would take notice of an opening.
+        _need_file(os.stat(path.name, dir_fd=directory, follow_symlinks=False), path)
         descriptor = os.open(path.name, _FILE, dir_fd=directory)
     except OSError as error:
         raise _explain(error, directory, path.name, path) from None
     try:
         found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise Refusal(
-                "invalid_request",
-                f"`{path.text}` is {kind_in_words(found.st_mode)}, not a file",
-                param="path",
-            )
+        _need_file(found, path)
         if found.st_nlink > 1 and not hard_links:
             raise Refusal(
                 "invalid_request",
@@ -111,6 +108,15 @@ def open_file(
         os.close(descriptor)
         raise
     return descriptor, found
+
+
+def _need_file(found: os.stat_result, path: RelativePath) -> None:
+    if stat.S_ISLNK(found.st_mode):
+        raise OSError(errno.ELOOP, "a link")
+    if not stat.S_ISREG(found.st_mode):
+        raise Refusal(
+            "invalid_request", f"`{path.text}` is {kind_in_words(found.st_mode)}, not a file", param="path"
+        )
 
 
 def look(directory: int, path: RelativePath) -> os.stat_result | None:

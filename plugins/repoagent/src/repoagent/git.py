@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import os
 import re
-import stat
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,14 @@ from repoagent.process import Outcome
 from repoagent.recovery import recover
 from repoagent.refusal import Refusal
 from repoagent.relative import RelativePath
+from repoagent.repository import check_repository
 from repoagent.settings import RepoSettings
 from repoagent.workspace import Workspace
 
 _LONGEST_MESSAGE = 64 << 10
 _MOST_PATHS = 1_000
 _OUTPUT = 64 << 10
+_LISTING = 64 << 20
 
 # Keys of a repository's configuration whose values are run by `add` or `commit`.
 _PROGRAMS = re.compile(rb"(filter\..*\.(clean|smudge|process)|hook\..*\.command)", re.DOTALL)
@@ -47,6 +48,7 @@ _OFF = (
     "maintenance.auto=false",
     "safe.directory=*",
     "submodule.recurse=false",
+    "rerere.enabled=false",
     "advice.addIgnoredFile=false",
 )
 
@@ -101,11 +103,14 @@ async def commit(
         stack.callback(locked.__exit__, None, None, None)
         await asyncio.to_thread(recover, journal, root)
         directory = stack.enter_context(root.directory(repository))
-        _check_repository(directory, repository)
+        await asyncio.to_thread(check_repository, directory, repository, halt)
         git = _Git(workspace, settings, directory, name, email, data)
         if not settings.git.trust_configuration:
             await git.refuse_programs()
+            await git.refuse_submodules()
         await git.add(inside)
+        if settings.ignore:
+            await git.refuse_hidden(workspace, repository)
         await git.commit(message, inside, signoff=signoff)
         made = (await git.run("rev-parse", "HEAD")).stdout.text.strip()
         branch = await git.run("symbolic-ref", "--quiet", "--short", "HEAD", fine=(0, 1))
@@ -141,22 +146,6 @@ def _inside(workspace: Workspace, repository: RelativePath, path: RelativePath) 
     return b"/".join(path.parts[len(repository.parts) :]) or b"."
 
 
-def _check_repository(directory: int, path: RelativePath) -> None:
-    """A `.git` that is a link or a file leads elsewhere."""
-    try:
-        found = os.stat(".git", dir_fd=directory, follow_symlinks=False)
-    except OSError:
-        raise Refusal(
-            "not_found", f"`{path.text}` is no git repository: it has no `.git`", param="path"
-        ) from None
-    if not stat.S_ISDIR(found.st_mode):
-        raise Refusal(
-            "conflict",
-            f"the `.git` of `{path.text}` leads elsewhere, and that is not followed",
-            param="path",
-        )
-
-
 class _Git:
     """Git in one work tree."""
 
@@ -177,14 +166,16 @@ class _Git:
         self._directory = directory
         self._seconds = workspace.bounds.seconds
 
-    async def run(self, *arguments: str | bytes, fine: tuple[int, ...] = (0,)) -> Outcome:
+    async def run(
+        self, *arguments: str | bytes, fine: tuple[int, ...] = (0,), output_bytes: int = _OUTPUT
+    ) -> Outcome:
         """One command of git; anything but the `fine` exit codes is refused with what git says."""
         outcome = await process.run(
             [*self._start, *arguments],
             directory=self._directory,
             environment=self._environment,
             seconds=self._seconds,
-            output_bytes=_OUTPUT,
+            output_bytes=output_bytes,
         )
         if outcome.timed_out:
             raise Refusal("timeout", f"git did not finish within {self._seconds:g} s")
@@ -206,6 +197,41 @@ class _Git:
                 f"the repository's own configuration makes git run programs (`{'`, `'.join(keys[:5])}`);"
                 " the setting `git.trustConfiguration` allows that",
             )
+
+    async def refuse_submodules(self) -> None:
+        """Raises `Refusal` if git would look into a repository within, under that one's configuration."""
+        for entry in await self._listed("ls-files", "--stage", "-z"):
+            place = entry.partition("\t")[2]
+            if not entry.startswith("160000 "):
+                continue
+            # A name that is not UTF-8 cannot be looked for, and counts as one that is there.
+            if "\ufffd" in place or _is_there(f"{place}/.git", self._directory):
+                raise Refusal(
+                    "conflict",
+                    f"git would follow the configuration of the repository within, `{place}`;"
+                    " the setting `git.trustConfiguration` allows that",
+                )
+
+    async def refuse_hidden(self, workspace: Workspace, repository: RelativePath) -> None:
+        """Raises `Refusal`, and takes it back, if what the operator hides would be committed."""
+        names = await self._listed("diff", "--cached", "--name-only", "--no-renames", "--no-ext-diff", "-z")
+        places = {name: RelativePath((*repository.parts, *name.encode().split(b"/"))) for name in names}
+        hidden = [name for name, place in places.items() if workspace.hides(place, directory=False)]
+        if hidden:
+            await self.run("reset", "--quiet", "--", *hidden[:_MOST_PATHS])
+            raise Refusal(
+                "conflict",
+                f"`{places[hidden[0]].text}` would be committed, and is left out by the setting"
+                " `ignore`; name what to commit in `paths`",
+                param="paths",
+            )
+
+    async def _listed(self, *arguments: str) -> list[str]:
+        """The names that git lists, all of them."""
+        listed = (await self.run(*arguments, output_bytes=_LISTING)).stdout
+        if listed.truncated:
+            raise Refusal("conflict", "the repository has too many files to be looked through")
+        return listed.text.split("\0")[:-1]
 
     async def add(self, paths: list[bytes]) -> None:
         """Takes the changes into the index."""
@@ -235,3 +261,11 @@ class _Git:
 
     async def _unborn(self) -> bool:
         return (await self.run("rev-parse", "--quiet", "--verify", "HEAD", fine=(0, 1, 128))).exit != 0
+
+
+def _is_there(path: str, directory: int) -> bool:
+    try:
+        os.stat(path, dir_fd=directory, follow_symlinks=False)
+    except OSError:
+        return False
+    return True

@@ -1,14 +1,15 @@
 """Fits the hunks of a diff into the content of a file.
 
 Every line that a hunk expects must be there, byte for byte: nothing is fuzzy. A hunk may stand elsewhere
-than its head says if there is exactly one such place behind the hunk before it. Pure, and linear in the
-size of the file; used by `patch.py`.
+than its head says if there is exactly one such place behind the hunk before it. Pure; used by
+`patch.py`.
 """
 
 from bisect import bisect_left
 from dataclasses import dataclass
 
 from repoagent.diff import Hunk
+from repoagent.halt import Halt
 
 _PLACES = 5
 
@@ -30,13 +31,17 @@ class Fitted:
     moved: list[int]
 
 
-def fit(content: bytes, hunks: list[Hunk]) -> Fitted:
-    """The content with all hunks in it; raises `Misfit` for the first that does not fit."""
+def fit(content: bytes, hunks: list[Hunk], halt: Halt) -> Fitted:
+    """The content with all hunks in it; raises `Misfit` for the first that does not fit.
+
+    Each hunk that is not where its head says costs a way through the file; `halt` ends them.
+    """
     file = _File(content)
     result: list[bytes] = []
     done, drift = 0, 0
     moved = []
     for hunk in hunks:
+        halt.check()
         place = file.place(hunk, hunk.start + drift, done)
         drift = place - hunk.start
         moved.append(drift)
@@ -98,12 +103,15 @@ class _File:
     def _places(self, hunk: Hunk, old: bytes, first: int) -> list[int]:
         """The first lines from `first` on before which the hunk would fit."""
         found: list[int] = []
-        offset = self._content.find(old, self.starts[first])
+        if self._is_at(hunk, old, self.starts[first]):
+            found.append(first)
+        # With the line break before it, only what begins a line is come across.
+        sought = b"\n" + old
+        offset = self._content.find(sought, self.starts[first])
         while offset != -1 and len(found) < _PLACES:
-            line = bisect_left(self.starts, offset)
-            if self.starts[line] == offset and self._is_at(hunk, old, offset):
-                found.append(line)
-            offset = self._content.find(old, offset + 1)
+            if self._is_at(hunk, old, offset + 1):
+                found.append(bisect_left(self.starts, offset + 1))
+            offset = self._content.find(sought, offset + 1)
         return found
 
     def _difference(self, hunk: Hunk, wanted: int) -> Misfit:

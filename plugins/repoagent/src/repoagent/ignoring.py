@@ -15,29 +15,30 @@ import re2  # type: ignore[import-untyped]
 from repoagent import confined
 from repoagent.refusal import Refusal
 from repoagent.relative import RelativePath
-from repoagent.wildmatch import DIRECTORY_MARK, read_line
+from repoagent.wildmatch import DIRECTORY_MARK, Pattern, read_line
 
 logger = logging.getLogger(__name__)
 
 _LARGEST_FILE = 1 << 20
 _MOST_PATTERNS = 10_000
+# As long as a path can be.
+_LONGEST_LINE = 4_096
+
+# Expressions that are matched at once, and for each whether it takes an entry back in.
+_Set = tuple[re2.Set, list[bool]]
 
 
 class Patterns:
-    """The patterns of one file, for paths relative to that file's directory."""
+    """The patterns of one file, for paths relative to that file's directory.
+
+    `left_out` counts the lines that are too long, too large or too many to be matched.
+    """
 
     def __init__(self, lines: list[bytes]) -> None:
-        options = re2.Options()
-        options.encoding = re2.Options.Encoding.LATIN1
-        options.log_errors = False
-        self._set = re2.Set.SearchSet(options)
-        self._negated: list[bool] = []
-        for line in lines[:_MOST_PATTERNS]:
-            if pattern := read_line(line):
-                self._set.Add(pattern.expression)
-                self._negated.append(pattern.negated)
-        if self._negated:
-            self._set.Compile()
+        fit = [line for line in lines[:_MOST_PATTERNS] if len(line) <= _LONGEST_LINE]
+        self.left_out = len(lines) - len(fit)
+        self._sets: list[_Set] = []
+        self._compile([pattern for line in fit if (pattern := read_line(line))])
 
     @classmethod
     def read(cls, content: bytes) -> Self:
@@ -47,10 +48,33 @@ class Patterns:
 
     def verdict(self, path: bytes, *, directory: bool) -> bool | None:
         """Whether the entry is ignored: the last pattern that is about it decides; `None` if none is."""
-        if not self._negated:
-            return None
-        found = self._set.Match(path + DIRECTORY_MARK if directory else path)
-        return not self._negated[max(found)] if found else None
+        text = path + DIRECTORY_MARK if directory else path
+        for matching, negated in reversed(self._sets):
+            if found := matching.Match(text):
+                return not negated[max(found)]
+        return None
+
+    def _compile(self, patterns: list[Pattern]) -> None:
+        """Compiles them together; those that are too large together one half after the other."""
+        if not patterns:
+            return
+        options = re2.Options()
+        options.encoding = re2.Options.Encoding.LATIN1
+        options.log_errors = False
+        together = re2.Set.SearchSet(options)
+        try:
+            for pattern in patterns:
+                together.Add(pattern.expression)
+            together.Compile()
+        except re2.error:
+            if len(patterns) == 1:
+                self.left_out += 1
+                return
+            middle = len(patterns) // 2
+            self._compile(patterns[:middle])
+            self._compile(patterns[middle:])
+            return
+        self._sets.append((together, [pattern.negated for pattern in patterns]))
 
 
 @dataclass(frozen=True)
@@ -92,4 +116,7 @@ def _read(directory: int, path: RelativePath) -> Patterns | None:
         if found.st_size > _LARGEST_FILE:
             logger.warning("`%s/.gitignore` is larger than %d bytes and left out", path.text, _LARGEST_FILE)
             return None
-        return Patterns.read(file.read(_LARGEST_FILE))
+        patterns = Patterns.read(file.read(_LARGEST_FILE))
+    if patterns.left_out:
+        logger.warning("%d lines of `%s/.gitignore` are left out", patterns.left_out, path.text)
+    return patterns

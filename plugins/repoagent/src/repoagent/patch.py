@@ -58,7 +58,7 @@ def patch(
         )
     with journal.locked(halt):
         recover(journal, root)
-        plan = _Plan(workspace, root)
+        plan = _Plan(workspace, root, halt)
         for change in wanted:
             halt.check()
             plan.add_wanted(change)
@@ -73,8 +73,9 @@ def patch(
 class _Plan:
     """What shall be done, as far as it is known."""
 
-    def __init__(self, workspace: Workspace, root: Root) -> None:
+    def __init__(self, workspace: Workspace, root: Root, halt: Halt) -> None:
         self._workspace = workspace
+        self._halt = halt
         self._root = root
         self._seen: set[RelativePath] = set()
         self._above: set[RelativePath] = set()
@@ -169,7 +170,7 @@ class _Plan:
 
     def _fitted(self, file: FileDiff, before: bytes) -> bytes:
         try:
-            fitted = fit(before, file.hunks)
+            fitted = fit(before, file.hunks, self._halt)
         except Misfit as misfit:
             raise Refusal(
                 "conflict",

@@ -102,7 +102,7 @@ def _answer(capabilities: Capabilities, capability: Capability) -> Callable[[Req
         try:
             if request.http is not None and request.http.method == "PUT":
                 asked = _of_query(request, payloads.FileWrite)
-                return await capabilities.write(asked, _body(request))
+                return await capabilities.put(capability, asked, _body(request))
             return await capabilities.ask(capability, _asked(request, capability), user)
         except Refusal as refusal:
             raise wire_error(refusal) from None

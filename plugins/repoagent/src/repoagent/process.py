@@ -24,6 +24,8 @@ _PIECE = 64 << 10
 _MARK = "BKG_REPOAGENT_RUN"
 _READING_SECONDS = 2.0
 _KILLING_ROUNDS = 1_000
+# More than the minder takes to ask, and then to kill.
+_MINDER_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,9 @@ async def run(
     if "error" in told:
         raise Refusal("conflict", f"`{os.fsdecode(argv[0])}` cannot be run: {told['error'].lower()}")
     out, err = running.out.output(), running.err.output()
-    return Outcome(told["exit"], timed_out, told["left"], out, err, time.monotonic() - began)
+    # Nothing is told of one that even a kill did not end.
+    exit = -signal.SIGKILL if told["exit"] is None else told["exit"]
+    return Outcome(exit, timed_out, told["left"], out, err, time.monotonic() - began)
 
 
 class _Running:
@@ -143,8 +147,18 @@ class _Running:
         finally:
             # Also when the request was cancelled: nothing of the command outlives it.
             self._minder.stdin.close()
-            await asyncio.shield(ending)
+            await asyncio.shield(self._end(ending))
         return timed_out
+
+    async def _end(self, ending: asyncio.Task[None]) -> None:
+        """Waits for the minder, which the command may have stopped: then it is woken, or killed."""
+        with contextlib.suppress(ProcessLookupError):
+            self._minder.send_signal(signal.SIGCONT)
+        await asyncio.wait({ending}, timeout=_MINDER_SECONDS)
+        if not ending.done():
+            with contextlib.suppress(ProcessLookupError):
+                self._minder.kill()
+        await ending
 
     async def _ended(self) -> None:
         reading = [

@@ -1,22 +1,39 @@
 """Takes back what a process that died had begun to change, at the start and before the next change.
 
 Reads the journal that `transaction.py` wrote, and has `undertaking.py` undo it or tidy up after it. A
-change whose last line says that it is done is left as it is.
+change whose last line says that it is done is left as it is. A record that no change can have written is
+left alone.
 """
 
-import base64
-import contextlib
 import logging
-from typing import Any
+from typing import Any, Literal
+
+import msgspec
 
 from repoagent import confined
 from repoagent.confined import Root
 from repoagent.journal import Journal
 from repoagent.refusal import Refusal
-from repoagent.relative import RelativePath
-from repoagent.undertaking import Step, Undertaking, tidy, undo
+from repoagent.undertaking import Identity, Step, Undertaking, read_path, tidy, undo
 
 logger = logging.getLogger(__name__)
+
+
+class _StepLine(msgspec.Struct):
+    path: str
+    new: str | None
+    old: str
+
+
+class _Staging(msgspec.Struct, tag_field="state", tag="staging"):
+    root: str
+    steps: list[_StepLine]
+    directories: list[str]
+
+
+class _Later(msgspec.Struct):
+    state: Literal["committing", "done"]
+    placed: list[Identity | None] = []
 
 
 def recover(journal: Journal, root: Root | None = None) -> int:
@@ -27,14 +44,21 @@ def recover(journal: Journal, root: Root | None = None) -> int:
     """
     count = 0
     for path, lines in journal.left_behind():
-        try:
-            if lines:
-                _recover_one(lines)
-                count += 1
+        if not lines:
             path.unlink()
-        except (OSError, ValueError, LookupError, Refusal) as error:
+            continue
+        try:
+            work, done = _read(lines)
+        except (ValueError, TypeError) as error:
+            logger.error("`%s` is no record of a change, and left alone: %s", path, error)
+            continue
+        try:
+            _finish(work, done=done)
+            path.unlink()
+            count += 1
+        except (OSError, Refusal) as error:
             logger.error("an interrupted change (`%s`) cannot be taken back yet: %s", path.name, error)
-            if root is not None and lines and lines[0].get("root") == root.path:
+            if root is not None and work.root.path == root.path:
                 problem = (
                     f"an interrupted change in the root `{root.name}` cannot be taken back yet: {error}"
                 )
@@ -42,27 +66,44 @@ def recover(journal: Journal, root: Root | None = None) -> int:
     return count
 
 
-def _recover_one(lines: list[dict[str, Any]]) -> None:
-    staging, *later = lines
-    placed = next((line["placed"] for line in later if line["state"] == "committing"), None)
+def _read(lines: list[Any]) -> tuple[Undertaking, bool]:
+    """The change that a record speaks of, and whether it is done; raises `ValueError` if it is none."""
+    staging = msgspec.convert(lines[0], _Staging)
+    later = msgspec.convert(lines[1:], list[_Later])
+    placed: list[Identity | None] = [None] * len(staging.steps)
+    if later and later[0].state == "committing":
+        placed = later[0].placed
     steps = [
-        Step.read(line, placed[number] if placed else None) for number, line in enumerate(staging["steps"])
+        Step.read(line.path, line.new, line.old, identity)
+        for line, identity in zip(staging.steps, placed, strict=True)
     ]
-    missing = [RelativePath(tuple(base64.b64decode(path).split(b"/"))) for path in staging["directories"]]
-    root = Root(staging["root"], staging["root"])
-    work = Undertaking(root, steps, missing)
+    missing = [read_path(path) for path in staging.directories]
+    work = Undertaking(Root(staging.root, staging.root), steps, missing)
+    return work, bool(later) and later[-1].state == "done"
+
+
+def _finish(work: Undertaking, *, done: bool) -> None:
     try:
-        for step in steps:
-            with contextlib.suppress(Refusal), root.opened() as descriptor:
-                step.directory = confined.open_directory(descriptor, step.path.parent)
-        if later and later[-1]["state"] == "done":
+        with work.root.opened() as descriptor:
+            for step in work.steps:
+                _open(descriptor, step)
+        if done:
             tidy(work)
         else:
             undo(work)
             logger.warning(
                 "a change of %d files in `%s` was interrupted and has been taken back",
-                len(steps),
-                root.path,
+                len(work.steps),
+                work.root.path,
             )
     finally:
         work.close()
+
+
+def _open(root: int, step: Step) -> None:
+    """Opens the step's directory, if it is there: without it nothing of the step is."""
+    try:
+        step.directory = confined.open_directory(root, step.path.parent)
+    except Refusal as refusal:
+        if refusal.code not in ("not_found", "invalid_request"):
+            raise

@@ -103,7 +103,10 @@ def workspace(settings: RepoSettings, data: Path) -> Workspace:
         seconds=settings.request_seconds,
         hard_links=settings.allow_hard_links,
     )
-    return Workspace(roots, Patterns([pattern.encode() for pattern in settings.ignore]), bounds)
+    hidden = Patterns([pattern.encode() for pattern in settings.ignore])
+    if hidden.left_out:
+        raise ValueError(f"`ignore`: {hidden.left_out} of the patterns are too long to be matched")
+    return Workspace(roots, hidden, bounds)
 
 
 def _roots(settings: RepoSettings, data: Path) -> list[Root]:
@@ -125,8 +128,17 @@ def _roots(settings: RepoSettings, data: Path) -> list[Root]:
                 f"`roots`: `{setting.path}` cannot be opened: {(error.strerror or '').lower()}"
             ) from error
         os.close(descriptor)
+        _check_apart(root, data)
         found.append(root)
     return found
+
+
+def _check_apart(root: Root, data: Path) -> None:
+    """A caller who could write the journal of changes could have anything taken back."""
+    own, open_to_callers = Path(os.path.realpath(data)), Path(os.path.realpath(root.path))
+    inside = open_to_callers.is_relative_to(own) and not open_to_callers.is_relative_to(own / "workspace")
+    if inside or own.is_relative_to(open_to_callers):
+        raise ValueError(f"`roots`: `{root.path}` holds the plugin's own files, in `{data}`; name another")
 
 
 def _check_commands(settings: RepoSettings) -> None:

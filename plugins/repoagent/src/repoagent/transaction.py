@@ -13,7 +13,7 @@ import logging
 import os
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from repoagent import confined
@@ -90,7 +90,7 @@ def apply(
         record.write(
             {
                 "state": "committing",
-                "placed": [step.placed and list(vars(step.placed).values()) for step in steps],
+                "placed": [step.placed and asdict(step.placed) for step in steps],
             }
         )
         after_step("all staged")

@@ -19,6 +19,7 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from bkg_sdk import CallError, Health, Host, RawJson, Settings, Update
 from bkg_sdk.json import Misfit, read
@@ -31,6 +32,9 @@ from repoagent.settings import HttpSetting, RepoSettings
 logger = logging.getLogger(__name__)
 
 _AT_ONCE = 64
+# How long a client may take for what stands above the body, and for the body.
+_HEAD_SECONDS = 10.0
+_BODY_SECONDS = 60.0
 # As long as the SDK gives work of the plugin's own.
 _STOPPED_WITHIN = 1
 _STATUS = {
@@ -51,6 +55,25 @@ class _AnyPath(PathConvertor):
 
 
 register_url_convertor("any", _AnyPath())
+
+
+class _Connection(H11Protocol):
+    """A connection that is closed if no request comes: idle ones would keep everybody else out."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_request()
+
+    def on_response_complete(self) -> None:
+        self._await_request()
+        super().on_response_complete()
+
+    def _await_request(self) -> None:
+        self.loop.call_later(_HEAD_SECONDS, self._close_if_idle, self.cycle)
+
+    def _close_if_idle(self, before: object) -> None:
+        if self.cycle is before and not self.transport.is_closing():
+            self.transport.close()
 
 
 class _Server(uvicorn.Server):
@@ -150,7 +173,7 @@ class Twin:
             access_log=False,
             lifespan="off",
             ws="none",
-            http="h11",
+            http=_Connection,
             loop="none",
             server_header=False,
             proxy_headers=False,
@@ -256,9 +279,8 @@ class Twin:
         query = {**dict(request.query_params), **request.path_params}
         try:
             if request.method == "PUT":
-                return await self._capabilities.write(
-                    msgspec.convert(query, payloads.FileWrite, strict=False), body
-                )
+                written = msgspec.convert(query, payloads.FileWrite, strict=False)
+                return await self._capabilities.put(capability, written, body)
             if request.method == "GET":
                 asked = msgspec.convert(query, capability.payload, strict=False)
             else:
@@ -275,7 +297,11 @@ async def until_gone(
     user: str | None,
 ) -> dict[str, Any]:
     """Answers, unless the client leaves first: then the work is cancelled."""
-    body = await request.body()
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            body = await request.body()
+    except TimeoutError:
+        raise Failure(408, "timeout", f"the body did not come within {_BODY_SECONDS:g} s") from None
     working = asyncio.ensure_future(answer(request, body, capability, user))
     leaving = asyncio.ensure_future(_gone(request))
     try:

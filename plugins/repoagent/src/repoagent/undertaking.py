@@ -9,15 +9,18 @@ import base64
 import contextlib
 import logging
 import os
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
 from repoagent import confined
 from repoagent.confined import Root
 from repoagent.refusal import Refusal
-from repoagent.relative import RelativePath
+from repoagent.relative import OWN_PREFIX, RelativePath
 
 logger = logging.getLogger(__name__)
+
+_OWN = re.compile(re.escape(OWN_PREFIX.decode()) + r"[0-9a-f]{32}-[0-9]+\.(new|old)")
 
 
 @dataclass(frozen=True)
@@ -54,12 +57,23 @@ class Step:
         }
 
     @classmethod
-    def read(cls, line: dict[str, Any], placed: list[int] | None) -> "Step":
-        raw = base64.b64decode(line["path"])
-        new = None if line["new"] is None else line["new"].encode()
-        step = cls(RelativePath(tuple(raw.split(b"/"))), None, new, line["old"].encode())
-        step.placed = Identity(*placed) if placed else None
-        return step
+    def read(cls, path: str, new: str | None, old: str, placed: Identity | None) -> "Step":
+        """What `json` wrote; raises `ValueError` for what it cannot have written."""
+        for name in (new, old):
+            if name is not None and not _OWN.fullmatch(name):
+                raise ValueError(f"`{name}` is no name that a change gives")
+        return cls(read_path(path), None, None if new is None else new.encode(), old.encode(), placed)
+
+
+def read_path(text: str) -> RelativePath:
+    """A path of a record; raises `ValueError` for one that callers could not have named."""
+    try:
+        path = RelativePath.parse_base64(text)
+    except Refusal as refusal:
+        raise ValueError(refusal.message) from None
+    if not path.parts:
+        raise ValueError("a path is empty")
+    return path
 
 
 @dataclass
