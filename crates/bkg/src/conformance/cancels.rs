@@ -19,6 +19,10 @@ const RACES: u32 = 48;
 /// Enough credit for a racing stream to be in its middle, too little for it to run far.
 const RACE_CREDIT: u32 = 5;
 
+/// Why nothing can meet a plugin at work that does not stream.
+pub(super) const NO_SLOW: &str =
+    "`check.json` has no `slow`: name a request that takes ten seconds or more";
+
 /// A cancel in the middle of a stream, and of slow work.
 pub(super) async fn in_the_middle(stage: &mut Stage<'_>) -> Result<(), Halt> {
     let mut is_tried = false;
@@ -29,8 +33,11 @@ pub(super) async fn in_the_middle(stage: &mut Stage<'_>) -> Result<(), Halt> {
             cancelled(stage, &id, "a stream that waits for credit").await?;
         }
         Err(Halt::Kit(error)) => return Err(Halt::Kit(error)),
+        Err(Halt::Beside(_)) if stage.kit.target.questions.slow.is_none() => {
+            return Err(Halt::Stuck(NO_SLOW.to_owned()));
+        }
         Err(stuck @ Halt::Stuck(_)) if stage.kit.target.questions.slow.is_none() => return Err(stuck),
-        Err(Halt::Stuck(_)) => {}
+        Err(Halt::Stuck(_) | Halt::Beside(_)) => {}
     }
     if let Some(slow) = stage.kit.target.questions.slow.clone() {
         is_tried = true;
@@ -69,7 +76,7 @@ async fn cancelled(stage: &mut Stage<'_>, id: &str, what: &str) -> Result<(), Ha
 }
 
 /// Whether a response is one that a cancelled request may have: cancelled, or finished just before.
-fn is_end_of_cancelled(response: &Value) -> bool {
+pub(super) fn is_end_of_cancelled(response: &Value) -> bool {
     response["success"] == true || response["error"]["code"] == "cancelled"
 }
 

@@ -35,6 +35,10 @@ pub(super) async fn drain(stage: &mut Stage<'_>) -> Result<(), Halt> {
             notebook.not_tried(Rule::DrainFinishesWork, reason);
             None
         }
+        Err(Halt::Beside(reason)) => {
+            notebook.not_applicable(Rule::DrainFinishesWork, reason);
+            None
+        }
     };
     let session = stage.ready().await?;
     session.send_json(&json!({ "type": "drain", "deadlineMs": DRAIN_WITHIN.as_millis() as u64 })).await;
@@ -86,7 +90,7 @@ pub(super) async fn broken_link(stage: &mut Stage<'_>) -> Result<(), Halt> {
     let is_held = match held_stream(stage).await {
         Ok(_) => true,
         Err(Halt::Kit(error)) => return Err(Halt::Kit(error)),
-        Err(Halt::Stuck(_)) => match stage.kit.target.questions.slow.clone() {
+        Err(Halt::Stuck(_) | Halt::Beside(_)) => match stage.kit.target.questions.slow.clone() {
             Some(slow) => {
                 let session = stage.ready().await?;
                 session.ask(&slow).await;

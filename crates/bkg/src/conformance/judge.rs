@@ -118,9 +118,17 @@ impl<'a> Heard<'a> {
 
     /// Whether the plugin registered this capability as one that streams.
     pub(super) fn streams(&self, capability: &str) -> bool {
+        self.capabilities().any(|item| item["id"] == capability && item["streaming"] == true)
+    }
+
+    /// Whether it registered any capability that streams.
+    pub(super) fn streams_at_all(&self) -> bool {
+        self.capabilities().any(|item| item["streaming"] == true)
+    }
+
+    fn capabilities(&self) -> impl Iterator<Item = &Value> {
         let listed = self.register.as_ref().and_then(|register| register.get("capabilities"));
-        let mut listed = listed.and_then(Value::as_array).into_iter().flatten();
-        listed.any(|item| item["id"] == capability && item["streaming"] == true)
+        listed.and_then(Value::as_array).into_iter().flatten()
     }
 
     /// The `configApplied` for a revision.

@@ -15,6 +15,7 @@ pub(super) async fn play(kit: &Kit<'_>) -> Result<String, KitError> {
         Ok(by_hand) => by_hand,
         Err(Halt::Kit(error)) => return Err(error),
         Err(Halt::Stuck(reason)) => return Ok(reason),
+        Err(Halt::Beside(reason)) => return Ok(reason.to_owned()),
     };
     kit.progress.say("it registers; questions and faults come now");
     let (mut at_work, mut at_loss) = (Stage::new(kit), Stage::new(kit));

@@ -14,6 +14,9 @@ use serde_json::{Map, Value};
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Questions {
+    /// Settings to check it with, laid over its own; those of the command line lie on top.
+    #[serde(default)]
+    pub(super) settings: Map<String, Value>,
     /// Answered at once and with success. Its payload is also sent enlarged, and bent out of shape.
     #[serde(default)]
     pub(super) answer: Option<Question>,

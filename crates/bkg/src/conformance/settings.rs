@@ -151,7 +151,8 @@ async fn push(stage: &mut Stage<'_>, settings: &Map<String, Value>) -> Result<Ve
     })
 }
 
-fn laid_over(below: &Map<String, Value>, above: &Map<String, Value>) -> Map<String, Value> {
+/// Settings with those of another place on top of them.
+pub(super) fn laid_over(below: &Map<String, Value>, above: &Map<String, Value>) -> Map<String, Value> {
     let mut whole = below.clone();
     whole.extend(above.clone());
     whole

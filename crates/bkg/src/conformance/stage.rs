@@ -35,6 +35,8 @@ pub(super) enum Halt {
     Kit(KitError),
     /// There is nothing to try it on, for this reason.
     Stuck(String),
+    /// It means nothing for this plugin, for this reason.
+    Beside(&'static str),
 }
 
 impl From<KitError> for Halt {
@@ -95,6 +97,12 @@ impl<'k> Stage<'k> {
             Err(Halt::Stuck(reason)) => {
                 for rule in rules {
                     self.kit.notebook.not_tried(*rule, reason.clone());
+                }
+                Ok(())
+            }
+            Err(Halt::Beside(reason)) => {
+                for rule in rules {
+                    self.kit.notebook.not_applicable(*rule, reason);
                 }
                 Ok(())
             }

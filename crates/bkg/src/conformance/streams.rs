@@ -5,8 +5,9 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::cancels::{NO_SLOW, is_end_of_cancelled};
 use super::judge::Heard;
 use super::questions::Question;
 use super::rule::Rule;
@@ -27,9 +28,12 @@ const MIDDLE: u64 = 3;
 const NO_STREAM: &str =
     "`check.json` has no `stream`: name a capability that streams, and a payload for five chunks or more";
 
+/// Why no rule of streams means anything.
+const STREAMS_NOTHING: &str = "it registers no capability that streams";
+
 /// A stream of at least three chunks, asked with credit for one, which has come.
 pub(super) async fn held_stream(stage: &mut Stage<'_>) -> Result<String, Halt> {
-    let question = question(stage)?;
+    let question = question(stage).await?;
     let session = stage.ready().await?;
     let id = session.ask_for_stream(&question, 1).await;
     let waited = session.until(CHUNK_WITHIN, |heard| heard.rests(&id)).await;
@@ -48,13 +52,17 @@ pub(super) async fn held_stream(stage: &mut Stage<'_>) -> Result<String, Halt> {
     Err(Halt::Stuck(format!("the stream of `check.json` {reason}, so nothing can meet it in its middle")))
 }
 
-fn question(stage: &Stage<'_>) -> Result<Question, Halt> {
-    stage.kit.target.questions.stream.clone().ok_or_else(|| Halt::Stuck(NO_STREAM.to_owned()))
+async fn question(stage: &mut Stage<'_>) -> Result<Question, Halt> {
+    if let Some(question) = stage.kit.target.questions.stream.clone() {
+        return Ok(question);
+    }
+    let can_stream = stage.ready().await?.heard.streams_at_all();
+    Err(if can_stream { Halt::Stuck(NO_STREAM.to_owned()) } else { Halt::Beside(STREAMS_NOTHING) })
 }
 
 /// A reader that takes everything at once, then one that does not.
 pub(super) async fn credit(stage: &mut Stage<'_>) -> Result<(), Halt> {
-    let question = question(stage)?;
+    let question = question(stage).await?;
     let notebook = &stage.kit.notebook;
     let session = stage.ready().await?;
     let id = session.ask_for_stream(&question, PLENTY).await;
@@ -123,7 +131,7 @@ async fn read_slowly(stage: &mut Stage<'_>, question: &Question, total: u64) -> 
 }
 
 /// Whether a slowly read stream ended where it should; two runs of one need not be of the same length.
-fn judge_end(stage: &Stage<'_>, id: &str, response: &serde_json::Value, total: u64) {
+fn judge_end(stage: &Stage<'_>, id: &str, response: &Value, total: u64) {
     let notebook = &stage.kit.notebook;
     let Some(asked) = stage.session.as_ref().and_then(|session| session.heard.asked.get(id)) else {
         return;
@@ -151,7 +159,7 @@ fn judge_end(stage: &Stage<'_>, id: &str, response: &serde_json::Value, total: u
 
 /// What can stream is asked without.
 pub(super) async fn unstreamed(stage: &mut Stage<'_>) -> Result<(), Halt> {
-    let question = question(stage)?;
+    let question = question(stage).await?;
     let session = stage.ready().await?;
     let id = session.ask(&question).await;
     let is_told = |heard: &Heard<'_>| heard.response(&id).is_some() || heard.chunks(&id) > 0;
@@ -172,7 +180,12 @@ pub(super) async fn unstreamed(stage: &mut Stage<'_>) -> Result<(), Halt> {
 
 /// Two requests under one id.
 pub(super) async fn duplicate(stage: &mut Stage<'_>) -> Result<(), Halt> {
-    let id = held_stream(stage).await?;
+    let slow = stage.kit.target.questions.slow.clone();
+    let (id, is_stream) = match (held_stream(stage).await, slow) {
+        (Err(Halt::Beside(_)), Some(slow)) => (stage.ready().await?.ask(&slow).await, false),
+        (Err(Halt::Beside(_)), None) => return Err(Halt::Stuck(NO_SLOW.to_owned())),
+        (held, _) => (held?, true),
+    };
     let second = stage.harmless_question();
     let notebook = &stage.kit.notebook;
     let session = stage.ready().await?;
@@ -184,22 +197,21 @@ pub(super) async fn duplicate(stage: &mut Stage<'_>) -> Result<(), Halt> {
     session.listen(SILENCE).await;
     if let Some(response) = session.heard.response(&id) {
         let came = format!("an answer to the second: {}", shown(response));
-        notebook.broken(Rule::DuplicateIdHarmless, "nothing before there is credit for the first", came);
+        notebook.broken(Rule::DuplicateIdHarmless, "nothing before the first is at its end", came);
         finish(session, &id).await;
         return Ok(());
     }
+    if !is_stream {
+        session.cancel(&id).await;
+    }
+    let is_right = |response: &Value| {
+        if is_stream { response["success"] == true } else { is_end_of_cancelled(response) }
+    };
+    let expected = "the answer to the first request, to its end";
     match finish(session, &id).await {
-        Answer::Came(response) if response["success"] == true => {}
-        Answer::Came(response) => {
-            notebook.broken(
-                Rule::DuplicateIdHarmless,
-                "the first request's stream, to its end",
-                shown(&response),
-            );
-        }
-        Answer::Missing(came) => {
-            notebook.broken(Rule::DuplicateIdHarmless, "the first request's stream, to its end", came);
-        }
+        Answer::Came(response) if is_right(&response) => {}
+        Answer::Came(response) => notebook.broken(Rule::DuplicateIdHarmless, expected, shown(&response)),
+        Answer::Missing(came) => notebook.broken(Rule::DuplicateIdHarmless, expected, came),
     }
     stage.survives(Rule::DuplicateIdHarmless, "an answer to the next question").await;
     Ok(())

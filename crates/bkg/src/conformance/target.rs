@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use super::questions::{Questions, QuestionsError};
+use super::settings::laid_over;
 use crate::config::{EntryError, Layers, PluginEntry};
 
 /// The file in a plugin's folder that says what it may be asked.
@@ -75,7 +76,8 @@ pub enum TargetError {
 }
 
 impl Target {
-    /// Reads what is there. `settings` are laid over those of the entry; `questions` is a file that says
+    /// Reads what is there. `settings` are laid over those of `check.json`, and these over those of the
+    /// entry; `questions` is a file that says
     /// what the plugin may be asked, instead of `check.json` in its folder.
     ///
     /// # Errors
@@ -87,16 +89,17 @@ impl Target {
     ) -> Result<Self, TargetError> {
         if named.starts_with("ws://") {
             let questions = questions.map(Questions::read).transpose()?.unwrap_or_default();
-            let place = Place::Address(address(named)?, settings);
+            let place = Place::Address(address(named)?, laid_over(&questions.settings, &settings));
             return Ok(Self { named: named.to_owned(), place, questions });
         }
-        let folder = Folder::read(Path::new(named), settings)?;
-        let beside = folder.root.join(QUESTIONS_FILE);
+        let (root, program) = Folder::find(Path::new(named))?;
+        let beside = root.join(QUESTIONS_FILE);
         let questions = match questions {
             Some(file) => Questions::read(file)?,
             None if beside.exists() => Questions::read(&beside)?,
             None => Questions::default(),
         };
+        let folder = Folder::read(root, program, laid_over(&questions.settings, &settings))?;
         Ok(Self { named: named.to_owned(), place: Place::Folder(Box::new(folder)), questions })
     }
 
@@ -137,16 +140,23 @@ impl fmt::Display for Target {
 }
 
 impl Folder {
-    fn read(named: &Path, settings: Map<String, Value>) -> Result<Self, TargetError> {
+    /// The folder that is meant, and the program in it, if one was named.
+    fn find(named: &Path) -> Result<(PathBuf, Option<String>), TargetError> {
         let missing = |source| TargetError::Missing { path: named.to_owned(), source };
         let real = named.canonicalize().map_err(missing)?;
-        let (root, program) = if real.is_dir() {
-            (real, None)
-        } else {
-            // A link to a script elsewhere means the folder that the script stands in.
-            let folder = real.parent().expect("a file has a folder").to_owned();
-            (folder, real.file_name().map(|name| name.to_string_lossy().into_owned()))
-        };
+        if real.is_dir() {
+            return Ok((real, None));
+        }
+        // A link to a script elsewhere means the folder that the script stands in.
+        let folder = real.parent().expect("a file has a folder").to_owned();
+        Ok((folder, real.file_name().map(|name| name.to_string_lossy().into_owned())))
+    }
+
+    fn read(
+        root: PathBuf,
+        program: Option<String>,
+        settings: Map<String, Value>,
+    ) -> Result<Self, TargetError> {
         let is_granted = root.join("plugin.json").exists();
         let mut overlay = Map::new();
         if !settings.is_empty() {
