@@ -22,12 +22,19 @@ if [ ! -x "$environment/bin/python" ]; then
   mkdir -p "$cache"
   building=$(mktemp -d "$cache/building-XXXXXX")
   trap 'rm -rf "$building"' EXIT
+  # A shell that dies of a signal leaves its `EXIT` undone.
+  trap 'exit 1' HUP INT TERM
   if ! "$python" -m venv "$building" >&2; then
     echo "cannot make a Python environment; on Debian or Ubuntu: sudo apt-get install python3-venv" >&2
     exit 78
   fi
   "$building/bin/python" -m pip install --quiet --disable-pip-version-check \
-    --requirement requirements.txt >&2
+    --requirement requirements.txt >&2 || {
+    echo "cannot install what requirements.txt names: is the package index within reach?" >&2
+    exit 1
+  }
+  # One whose interpreter is gone, since the system's was moved, is of no use to anybody.
+  [ -x "$environment/bin/python" ] || rm -rf "$environment"
   # A folder cannot be renamed onto one that holds something: somebody else was quicker then.
   if ! "$python" -c 'import os, sys; os.rename(*sys.argv[1:])' "$building" "$environment" 2>/dev/null; then
     [ -x "$environment/bin/python" ]

@@ -1,7 +1,7 @@
 //! `bkg check`: runs the conformance kit on one plugin, and shows what it found.
 //!
 //! Without any daemon. The invariant: what the plugin did wrong ends with 1, what went wrong with the
-//! check with 3, and Ctrl-C leaves nothing running.
+//! check with 3, and Ctrl-C, SIGTERM or a terminal that goes away leave nothing running.
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -38,10 +38,12 @@ fn carry_out(target: &Target, wishes: &Wishes, output: &mut Output) -> Result<Re
     runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(surroundings)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(surroundings)?;
+        let mut hangup = signal(SignalKind::hangup()).map_err(surroundings)?;
         let stop = async {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
+                _ = hangup.recv() => {}
             }
         };
         match check(target, wishes, &Progress(&say), stop).await? {

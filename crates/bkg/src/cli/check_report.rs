@@ -100,9 +100,28 @@ fn untried(report: &Report) -> String {
         }
     }
     let paragraph = |(reason, rules): &(&str, Vec<&str>)| {
-        format!("not tried: {}\n  {}\n\n", harmless(reason), rules.join(", "))
+        format!("not tried: {}\n{}\n", harmless(reason), wrapped(rules))
     };
     by_reason.iter().map(paragraph).collect()
+}
+
+/// How wide a list of rules may be: that of the narrowest terminal in use.
+const LINE: usize = 80;
+
+/// A list of rules, indented, as many to a line as fit.
+fn wrapped(rules: &[&str]) -> String {
+    let mut lines = vec![String::new()];
+    for (index, rule) in rules.iter().enumerate() {
+        let comma = if index + 1 < rules.len() { "," } else { "" };
+        if lines.last().is_some_and(|line| line.len() + rule.len() + comma.len() + 2 > LINE) {
+            lines.push(String::new());
+        }
+        let line = lines.last_mut().expect("it begins with one line");
+        line.push_str(if line.is_empty() { "  " } else { " " });
+        line.push_str(rule);
+        line.push_str(comma);
+    }
+    lines.join("\n") + "\n"
 }
 
 fn broken(finding: &Finding, output: &Output) -> String {
@@ -137,4 +156,20 @@ fn summary(report: &Report) -> String {
     let seconds = report.took_ms / 1000;
     let tenths = report.took_ms % 1000 / 100;
     format!("{level}: {} ({seconds}.{tenths} s)\n", counts.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_all_rules_fits_a_narrow_terminal() {
+        let rules: Vec<&str> = Rule::all().map(Rule::id).collect();
+        let text = wrapped(&rules);
+        assert!(text.lines().all(|line| line.starts_with("  ") && line.len() <= LINE), "{text}");
+        assert_eq!(
+            text.split_whitespace().map(|word| word.trim_end_matches(',')).collect::<Vec<_>>(),
+            rules
+        );
+    }
 }

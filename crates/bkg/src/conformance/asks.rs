@@ -34,10 +34,26 @@ pub(super) async fn example(stage: &mut Stage<'_>) -> Result<(), Halt> {
     };
     let notebook = &stage.kit.notebook;
     let expected = format!("`success: true` from `{}`", question.capability);
-    match stage.ask(&question, json!({})).await? {
-        Answer::Came(response) if response["success"] == true => notebook.passed(Rule::ExampleAnswered),
-        Answer::Came(response) => notebook.broken(Rule::ExampleAnswered, expected, shown(&response)),
-        Answer::Missing(came) => notebook.broken(Rule::ExampleAnswered, expected, came),
+    stage.ready().await?.heard.asked_itself = None;
+    let answer = stage.ask(&question, json!({})).await?;
+    let asked_itself = stage.session.as_ref().and_then(|session| session.heard.asked_itself.as_deref());
+    match (answer, asked_itself) {
+        (Answer::Came(response), _) if response["success"] == true => {
+            notebook.passed(Rule::ExampleAnswered);
+        }
+        // The kit has no other plugins, which is no fault of this one.
+        (Answer::Came(response), Some(other)) => {
+            let reason = format!(
+                "`answer` failed after the plugin had asked for `{}`, and the kit has no other plugins: name one that needs none; it answered {}",
+                clipped(other),
+                shown(&response)
+            );
+            notebook.not_tried(Rule::ExampleAnswered, reason);
+        }
+        (Answer::Came(response), None) => {
+            notebook.broken(Rule::ExampleAnswered, expected, shown(&response));
+        }
+        (Answer::Missing(came), _) => notebook.broken(Rule::ExampleAnswered, expected, came),
     }
     Ok(())
 }

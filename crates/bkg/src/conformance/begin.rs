@@ -4,11 +4,13 @@
 
 use std::time::Duration;
 
-use super::kit::Kit;
+use tokio::time::Instant;
+
+use super::kit::{FIRST_DIAL_WITHIN, Kit};
 use super::launch::{GRACE, Launch, NoLaunch};
 use super::rule::{Level, Rule};
 use super::session::Session;
-use super::stage::{ANSWER_WITHIN, FIRST_DIAL_WITHIN, Halt, Stage};
+use super::stage::{ANSWER_WITHIN, Halt, Stage};
 use crate::registry::process_table::ProcessRef;
 
 /// How long `prepare.sh` may run, as the host has it by default.
@@ -33,6 +35,7 @@ pub(super) async fn begin<'k>(kit: &'k Kit<'k>) -> Result<Option<Stage<'k>>, Hal
         }
         Err(other) => return Err(other.into()),
     };
+    let begun = Instant::now();
     let mut session = match launch.registering(FIRST_DIAL_WITHIN).await {
         Ok(session) => session,
         Err(missing) => {
@@ -42,6 +45,9 @@ pub(super) async fn begin<'k>(kit: &'k Kit<'k>) -> Result<Option<Stage<'k>>, Hal
         }
     };
     kit.notebook.passed(Rule::DialsInTime);
+    if kit.by_hand.is_none() {
+        let _ = kit.first_dial.set(begun.elapsed());
+    }
     let contract = session.heard.contract().expect("it has registered");
     let _ = kit.contract.set(contract);
     if contract == Level::Extended {
@@ -72,6 +78,12 @@ async fn end_by_signal<'k>(
     // Not in the middle of its start: an extended plugin beats as soon as it is at home.
     if session.heard.contract() == Some(Level::Extended) {
         session.until(ANSWER_WITHIN, |heard| heard.beats > 0).await;
+    }
+    if launch.exited(Duration::ZERO).await.is_some() {
+        for rule in [Rule::EndsAtSigterm, Rule::LeavesNothingBehind] {
+            kit.notebook.not_tried(rule, "it ended by itself before it was told to");
+        }
+        return launch.end().await.map_err(Halt::from);
     }
     let group = launch.members().await?;
     // The socket is read meanwhile: what the plugin says at its end must find a reader.

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::launch::{Dialled, REGISTER_WITHIN};
 use super::rule::{Level, Rule};
 use super::session::{Gone, Waited};
-use super::stage::{ANSWER_WITHIN, Answer, DIAL_WITHIN, Halt, SILENCE, Stage, shown};
+use super::stage::{ANSWER_WITHIN, Answer, Halt, SILENCE, Stage, shown};
 use super::streams::{finish, held_stream};
 
 /// How long a drained plugin has, as `drain` says.
@@ -41,6 +41,7 @@ pub(super) async fn drain(stage: &mut Stage<'_>) -> Result<(), Halt> {
         }
     };
     let session = stage.ready().await?;
+    let begun = Instant::now();
     session.send_json(&json!({ "type": "drain", "deadlineMs": DRAIN_WITHIN.as_millis() as u64 })).await;
     if let Some(id) = held {
         session.listen(SILENCE).await;
@@ -48,6 +49,14 @@ pub(super) async fn drain(stage: &mut Stage<'_>) -> Result<(), Halt> {
         match finish(session, &id).await {
             Answer::Came(response) if response["success"] == true => {
                 notebook.passed(Rule::DrainFinishesWork);
+            }
+            // Whoever gives up at the deadline does as it was told.
+            _ if begun.elapsed() >= DRAIN_WITHIN => {
+                let reason = format!(
+                    "the stream of `check.json` was not over {} s after `drain`, its deadline: name a shorter one",
+                    DRAIN_WITHIN.as_secs()
+                );
+                notebook.not_tried(Rule::DrainFinishesWork, reason);
             }
             Answer::Came(response) => notebook.broken(Rule::DrainFinishesWork, expected, shown(&response)),
             Answer::Missing(came) => notebook.broken(Rule::DrainFinishesWork, expected, came),
@@ -107,7 +116,7 @@ pub(super) async fn broken_link(stage: &mut Stage<'_>) -> Result<(), Halt> {
     let launch = stage.launch.as_mut().expect("a session has a launch");
     let wanted = launch.resume.clone();
     let expected = "a new connection, and `register` with the last `resume` secret";
-    let mut session = match launch.registering(DIAL_WITHIN).await {
+    let mut session = match launch.registering(stage.kit.dial_within()).await {
         Ok(session) => session,
         Err(missing) => {
             notebook.broken(Rule::ReconnectsWithResume, expected, missing.sentence());
@@ -153,7 +162,11 @@ pub(super) async fn close(stage: &mut Stage<'_>) -> Result<(), Halt> {
         _ => (1013, "the instance is about to be stopped"),
     };
     let session = stage.ready().await?;
-    session.until(SILENCE, |heard| heard.beats > 0).await;
+    session.listen(SILENCE).await;
+    if session.gone.is_some() {
+        let reason = format!("{} before the host closed", session.fate());
+        return Err(Halt::Stuck(reason));
+    }
     session.close(code, reason).await;
     let gone = session.ended(ANSWER_WITHIN).await.cloned();
     let launch = stage.launch.as_mut().expect("a session has a launch");
@@ -161,7 +174,7 @@ pub(super) async fn close(stage: &mut Stage<'_>) -> Result<(), Halt> {
     match gone {
         Some(Gone::Closed { .. }) => notebook.passed(Rule::CloseAnswered),
         // Whoever ends need not be polite.
-        Some(Gone::Lost(_)) if launch.exited(TURNED_AWAY_WITHIN).await.is_some() => {
+        Some(Gone::Lost(_)) if launch.exited(ANSWER_WITHIN).await.is_some() => {
             notebook.passed(Rule::CloseAnswered);
         }
         Some(lost) => notebook.broken(Rule::CloseAnswered, expected, lost.to_string()),
@@ -177,7 +190,7 @@ pub(super) async fn close(stage: &mut Stage<'_>) -> Result<(), Halt> {
 pub(super) async fn refusal(stage: &mut Stage<'_>) -> Result<(), Halt> {
     stage.end().await?;
     let mut launch = super::launch::Launch::start(stage.kit).await?;
-    let session = launch.registering(DIAL_WITHIN).await;
+    let session = launch.registering(stage.kit.dial_within()).await;
     stage.launch = Some(launch);
     let mut session = match session {
         Ok(session) => session,

@@ -72,6 +72,8 @@ pub(super) struct Heard<'a> {
     pub(super) strays: HashMap<String, Rule>,
     /// What the plugin asked itself and has no answer to, oldest first.
     pub(super) own_requests: Vec<(String, Instant)>,
+    /// The capability that it asked for last; the kit has none to offer.
+    pub(super) asked_itself: Option<String>,
     /// What is to be sent for what was heard.
     pub(super) replies: Vec<Value>,
 }
@@ -90,6 +92,7 @@ impl<'a> Heard<'a> {
             asked: HashMap::new(),
             strays: HashMap::new(),
             own_requests: Vec::new(),
+            asked_itself: None,
             replies: Vec::new(),
         }
     }
@@ -410,6 +413,7 @@ impl<'a> Heard<'a> {
             return self.notebook.broken(Rule::AsksWithFreshIds, expected, clipped(text));
         }
         self.notebook.passed(Rule::AsksWithFreshIds);
+        self.asked_itself = frame.get("capability").and_then(Value::as_str).map(str::to_owned);
         self.own_requests.push((id.to_owned(), Instant::now()));
     }
 }

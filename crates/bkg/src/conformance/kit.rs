@@ -56,6 +56,13 @@ pub enum KitError {
     Undying(usize),
 }
 
+/// How long a plugin may build before it dials for the first time.
+pub(super) const FIRST_DIAL_WITHIN: Duration = Duration::from_secs(600);
+/// How long a plugin may take to dial that has been started here before and is quick.
+const DIAL_WITHIN: Duration = Duration::from_secs(30);
+/// How many launches play at once, and one more for what else the machine does.
+const LAUNCHES_AT_ONCE: u32 = 5;
+
 /// One check.
 pub(super) struct Kit<'a> {
     pub(super) target: &'a Target,
@@ -64,6 +71,8 @@ pub(super) struct Kit<'a> {
     pub(super) notebook: Arc<Notebook>,
     /// What the plugin registered for, once it has.
     pub(super) contract: OnceLock<Level>,
+    /// How long its first launch took to dial, once that has.
+    pub(super) first_dial: OnceLock<Duration>,
     /// Where a plugin that is started by hand is waited for.
     pub(super) by_hand: Option<Arc<TcpListener>>,
     spawner: Option<Spawner>,
@@ -92,6 +101,7 @@ impl<'a> Kit<'a> {
             progress,
             notebook: Arc::new(Notebook::new()),
             contract: OnceLock::new(),
+            first_dial: OnceLock::new(),
             by_hand,
             spawner,
             root,
@@ -157,6 +167,12 @@ impl<'a> Kit<'a> {
     /// Whether any of these rules was asked for.
     pub(super) fn wants(&self, rules: &[Rule]) -> bool {
         rules.iter().any(|rule| self.wishes.wants(*rule))
+    }
+
+    /// How long a further launch may take to dial: several play at once, each as slow as the first together.
+    pub(super) fn dial_within(&self) -> Duration {
+        let first = self.first_dial.get().copied().unwrap_or_default();
+        DIAL_WITHIN.max(LAUNCHES_AT_ONCE * first).min(FIRST_DIAL_WITHIN)
     }
 
     /// Whether the plugin speaks the extended contract, and its rules are asked for.

@@ -155,7 +155,10 @@ impl<'k> Launch<'k> {
 
     /// Runs `prepare.sh` where there is one; it has no bus.
     pub(super) async fn prepare(kit: &'k Kit<'k>, within: Duration) -> Result<(), NoLaunch> {
-        let Place::Folder(folder) = &kit.target.place else { return Ok(()) };
+        let Place::Folder(folder) = &kit.target.place else {
+            kit.notebook.not_applicable(Rule::Prepares, "the plugin was started by hand");
+            return Ok(());
+        };
         let script = folder.root.join("prepare.sh");
         if !script.is_file() {
             kit.notebook.not_applicable(Rule::Prepares, "there is no `prepare.sh`");

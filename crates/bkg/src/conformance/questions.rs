@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 /// What a plugin may be asked.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object with questions")]
 pub(super) struct Questions {
     /// Settings to check it with, laid over its own; those of the command line lie on top.
     #[serde(default)]
@@ -36,7 +36,7 @@ pub(super) struct Questions {
 
 /// One request.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with `capability` and `payload`")]
 pub(super) struct Question {
     pub(super) capability: CapabilityName,
     #[serde(default)]
@@ -91,6 +91,8 @@ mod tests {
         assert!(whole.bad_settings.is_some() && whole.stream.is_none());
         for (text, word) in [
             (r#"{"answers": {}}"#, "answers"),
+            (r#"{"answer": 3}"#, "expected an object with `capability` and `payload`"),
+            ("3", "expected an object with questions"),
             (r#"{"answer": {"payload": 1}}"#, "capability"),
             (r#"{"answer": {"capability": "none"}}"#, "none"),
         ] {

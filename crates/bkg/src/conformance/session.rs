@@ -22,8 +22,8 @@ use super::judge::{Asked, Heard};
 use super::questions::Question;
 use super::rule::Rule;
 
-/// How long the plugin may take nothing from its socket while the kit writes.
-const SEND_WITHIN: Duration = Duration::from_secs(10);
+/// How long the plugin may take for one frame, which may be one of many megabytes, on a slow machine.
+const SEND_WITHIN: Duration = Duration::from_secs(30);
 /// How long a question of the plugin's own waits for its answer, so that those that come together are
 /// open together.
 const OWN_ANSWER_AFTER: Duration = Duration::from_millis(100);
@@ -167,7 +167,7 @@ impl<'a> Session<'a> {
                 message = stream.next(), if gone.is_none() => take(heard, gone, message),
                 () = sleep_until(deadline) => {
                     let seconds = SEND_WITHIN.as_secs();
-                    gone.get_or_insert(Gone::Lost(format!("it took nothing from its socket for {seconds} s")));
+                    gone.get_or_insert(Gone::Lost(format!("it did not take a frame from its socket within {seconds} s")));
                     return;
                 }
             }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::kit::{Kit, KitError};
+use super::kit::{FIRST_DIAL_WITHIN, Kit, KitError};
 use super::launch::{Launch, NoLaunch};
 use super::notebook::clipped;
 use super::questions::Question;
@@ -18,10 +18,6 @@ use super::session::{Session, Waited};
 /// How long a plugin may take to answer what it should answer at once; it may be one of many on a slow
 /// machine.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-/// How long a plugin may build before it dials for the first time.
-pub(super) const FIRST_DIAL_WITHIN: Duration = Duration::from_secs(600);
-/// How long it may take when it has been started here before.
-pub(super) const DIAL_WITHIN: Duration = Duration::from_secs(30);
 /// How long the kit listens where the claim is that nothing comes. Too short for a plugin that is slow to
 /// break the rule, which it then breaks unseen; never a reason to blame one.
 pub(super) const SILENCE: Duration = Duration::from_millis(250);
@@ -124,7 +120,8 @@ impl<'k> Stage<'k> {
                 self.end().await?;
                 self.launch = Some(Launch::start(self.kit).await?);
             }
-            let within = if self.kit.contract.get().is_some() { DIAL_WITHIN } else { FIRST_DIAL_WITHIN };
+            let is_known = self.kit.contract.get().is_some();
+            let within = if is_known { self.kit.dial_within() } else { FIRST_DIAL_WITHIN };
             let launch = self.launch.as_mut().expect("there is a launch now");
             let mut session = match launch.registering(within).await {
                 Ok(session) => session,

@@ -13,6 +13,26 @@ use super::ScaffoldError;
 pub(super) const PLACEHOLDER: &str = "my_class_plugin.py";
 /// The file of the template that the wrapped one must not replace.
 const OURS: &str = "plugin.py";
+/// Modules that the SDK or what it stands on may import: those of Python 3.11 and the SDK's own. A file beside
+/// `plugin.py` that is called like one of them would be found in its stead.
+const IMPORTED: &str = "\
+    abc aifc argparse array ast asynchat asyncio asyncore atexit audioop base64 bdb binascii bisect \
+    bkg_sdk builtins bz2 cProfile calendar cgi cgitb chunk cmath cmd code codecs codeop collections \
+    colorsys compileall concurrent configparser contextlib contextvars copy copyreg crypt csv ctypes \
+    curses dataclasses datetime dbm decimal difflib dis distutils doctest email encodings ensurepip enum \
+    errno faulthandler fcntl filecmp fileinput fnmatch fractions ftplib functools gc genericpath getopt \
+    getpass gettext glob graphlib grp gzip hashlib heapq hmac html http imaplib imghdr imp importlib \
+    inspect io ipaddress itertools json keyword lib2to3 linecache locale logging lzma mailbox mailcap \
+    marshal math mimetypes mmap modulefinder msgspec msilib msvcrt multiprocessing netrc nis nntplib nt \
+    ntpath nturl2path numbers opcode operator optparse os ossaudiodev pathlib pdb pickle pickletools \
+    pipes pkgutil platform plistlib poplib posix posixpath pprint profile pstats pty pwd py_compile \
+    pyclbr pydoc pydoc_data pyexpat queue quopri random re readline reprlib resource rlcompleter runpy \
+    sched secrets select selectors shelve shlex shutil signal site smtpd smtplib sndhdr socket \
+    socketserver spwd sqlite3 sre_compile sre_constants sre_parse ssl stat statistics string stringprep \
+    struct subprocess sunau symtable sys sysconfig syslog tabnanny tarfile telnetlib tempfile termios \
+    textwrap threading time timeit tkinter token tokenize tomllib trace traceback tracemalloc tty turtle \
+    types typing unicodedata unittest urllib uu uuid venv warnings wave weakref webbrowser websockets \
+    winreg winsound wsgiref xdrlib xml xmlrpc zipapp zipfile zipimport zlib zoneinfo";
 /// More than any class, in bytes; a larger file is something else.
 const LARGEST: u64 = 1 << 20;
 
@@ -43,6 +63,12 @@ impl WrappedFile {
         }
         if [OURS, "test_plugin.py"].contains(&name.as_str()) {
             return Err(wrong("rename it: the new folder has a file of that name".to_owned()));
+        }
+        if IMPORTED.split(' ').any(|module| module == stem) {
+            let reason = format!(
+                "rename it, to `{stem}_plugin.py` for example: Python would import it instead of its own `{stem}`"
+            );
+            return Err(wrong(reason));
         }
         let mut text = Vec::new();
         let unreadable = |error: std::io::Error| wrong(error.to_string());

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Runs the plugin in place of this script, so that signals reach it.
+# Runs the plugin in place of this script, so that signals reach it, with the environment that prepare.sh made, or
+# makes now: the cache may have been deleted, and the interpreter may be another one since.
 set -eu
 cd -P -- "$(dirname -- "$0")"
-venv=${BKG_PLUGIN_CACHE_DIR:-$PWD}/.venv
-[ -x "$venv/bin/python" ] || ./prepare.sh >&2
+python=$(./prepare.sh)
 
 # The SDK is imported from its sources; nothing is written into this folder.
 export PYTHONPATH="$PWD/vendor/bkg-sdk/src" PYTHONDONTWRITEBYTECODE=1
-exec "$venv/bin/python" plugin.py
+exec "$python" plugin.py

@@ -3,6 +3,6 @@
 set -eu
 cd -P -- "$(dirname -- "$0")"
 unset BKG_PLUGIN_CACHE_DIR
-./prepare.sh
+python=$(./prepare.sh)
 export PYTHONPATH="$PWD/vendor/bkg-sdk/src" PYTHONDONTWRITEBYTECODE=1
-exec .venv/bin/python -m unittest "$@"
+exec "$python" -m unittest "$@"

@@ -226,6 +226,12 @@ fn bkg_check(words: &[&str]) -> std::process::Output {
     Command::new(env!("CARGO_BIN_EXE_bkg")).arg("check").args(words).output().unwrap()
 }
 
+/// Whether a process has not ended; one that ended may wait for its parent to take notice.
+fn is_running(pid: &str) -> bool {
+    let state = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    state.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stopped_check_leaves_no_process() {
     let (_folder, root) = script("#!/bin/sh\necho $$ >pid\nexec tail -f /dev/null\n");
@@ -241,7 +247,7 @@ async fn a_stopped_check_leaves_no_process() {
     let checked = tokio::time::timeout(PATIENCE, checked).await.expect("it stops").unwrap();
     assert!(matches!(checked, Checked::Stopped));
     let pid = pid().unwrap();
-    assert!(!Path::new("/proc").join(pid.trim()).exists(), "process {pid} is gone");
+    assert!(!is_running(pid.trim()), "process {pid} is gone");
 }
 
 #[test]
@@ -294,4 +300,84 @@ fn the_list_has_every_rule() {
         listed["rules"].as_array().unwrap().iter().map(|row| row["rule"].as_str().unwrap()).collect();
     assert_eq!(ids, Rule::all().map(Rule::id).collect::<Vec<_>>());
     assert_eq!(program.status.code(), Some(0));
+}
+
+/// A plugin in Python that does what `does` says, with the WebSocket of the example in plain Python.
+fn python(does: &str) -> (TempDir, PathBuf) {
+    let (folder, root) = script("#!/bin/sh\nexec python3 -uB plugin.py\n");
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sdk/examples/plain-python");
+    fs::copy(example.join("websocket.py"), root.join("websocket.py")).unwrap();
+    let begin = "import json, os, time\nfrom websocket import WebSocket, Closed\n\
+        ws = WebSocket(int(os.environ['BKG_PLUGIN_BUS_PORT']))\n\
+        say = lambda kind, **more: ws.send(json.dumps({'type': kind, **more}))\n\
+        say('register', plugin=os.environ['BKG_PLUGIN_NAME'], capabilities=['a.b'])\n\
+        say('health', plugin=os.environ['BKG_PLUGIN_NAME'], status='up')\n";
+    fs::write(root.join("plugin.py"), format!("{begin}{does}")).unwrap();
+    (folder, root)
+}
+
+async fn outcome_of(root: &Path, rule: Rule) -> Outcome {
+    let wishes = Wishes { only: vec![rule], ..Wishes::default() };
+    outcome(&report(&target(root, json!({})), wishes).await, rule).clone()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_ends_impolitely_at_a_close_may_take_its_time() {
+    let (_folder, root) = python(
+        "ws._write = lambda *_: None\n\
+         try:\n    ws.receive()\n\
+         except Closed:\n    ws._reader.close(); ws._socket.close(); time.sleep(1)\n",
+    );
+    assert_eq!(outcome_of(&root, Rule::CloseAnswered).await, Outcome::Passed);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_leaves_unasked_does_not_show_how_it_is_closed() {
+    let (_folder, root) = python("ws._write(8, b'\\x03\\xe8')\n");
+    let outcome = outcome_of(&root, Rule::CloseAnswered).await;
+    assert!(matches!(outcome, Outcome::NotTried { .. }), "{outcome:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_needs_another_plugin_is_not_blamed_for_the_kit_having_none() {
+    let (_folder, root) = python(
+        "ids = {}\n\
+         while True:\n    \
+             try: message = json.loads(ws.receive())\n    \
+             except Closed: break\n    \
+             if message['type'] == 'request':\n        \
+                 ids['q'] = message['requestId']\n        \
+                 say('request', requestId='q', capability='other.thing', payload={})\n    \
+             elif message['type'] == 'response':\n        \
+                 say('response', requestId=ids['q'], success=False, error={'code': 'x', 'message': 'no other'})\n",
+    );
+    fs::write(root.join("check.json"), json!({ "answer": { "capability": "a.b" } }).to_string()).unwrap();
+    let Outcome::NotTried { reason } = outcome_of(&root, Rule::ExampleAnswered).await else { panic!() };
+    assert!(reason.contains("`other.thing`"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_terminal_that_goes_away_takes_the_check_and_its_plugin_along() {
+    let (folder, root) = script("#!/bin/sh\necho $$ >pid\nexec tail -f /dev/null\n");
+    let place = folder.path().join("place");
+    fs::create_dir(&place).unwrap();
+    let mut checking = tokio::process::Command::new(env!("CARGO_BIN_EXE_bkg"))
+        .args([Path::new("check"), &root])
+        .env("TMPDIR", &place)
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let started = async {
+        while !fs::read_to_string(root.join("pid")).is_ok_and(|pid| pid.ends_with('\n')) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, started).await.expect("the plugin starts");
+    let check = nix::unistd::Pid::from_raw(checking.id().unwrap().cast_signed());
+    nix::sys::signal::kill(check, nix::sys::signal::Signal::SIGHUP).unwrap();
+    let ended = tokio::time::timeout(PATIENCE, checking.wait()).await.expect("it ends").unwrap();
+    assert_eq!(ended.code(), Some(130));
+    let pid = fs::read_to_string(root.join("pid")).unwrap();
+    assert!(!is_running(pid.trim()), "process {pid} is gone");
+    assert_eq!(fs::read_dir(&place).unwrap().count(), 0, "nothing is left in the temporary directory");
 }

@@ -320,6 +320,31 @@ fn a_rust_plugin_is_pinned_to_what_the_repository_is_built_with() {
     );
 }
 
+/// The scripts differ in what they say of themselves and in where the environment lies, and in nothing else.
+#[test]
+fn every_python_plugin_is_prepared_in_the_same_way() {
+    let script = |path: &str| -> Vec<String> {
+        let text = fs::read_to_string(repository().join(path).join("prepare.sh")).unwrap();
+        let differs = |line: &&str| line.starts_with("# ") || line.starts_with("cache=");
+        text.lines().filter(|line| !differs(line)).map(str::to_owned).collect()
+    };
+    let first = script("plugins/ping-python");
+    for other in ["plugins/repoagent", "crates/bkg/templates/python", "crates/bkg/templates/wrap"] {
+        assert_eq!(script(other), first, "{other}/prepare.sh");
+    }
+}
+
+#[test]
+fn a_file_that_would_hide_a_module_of_python_or_of_the_sdk_is_refused() {
+    let place = tempfile::tempdir().unwrap();
+    for name in ["email", "json", "asyncio", "msgspec", "bkg_sdk"] {
+        let path = place.path().join(format!("{name}.py"));
+        fs::write(&path, "class A:\n    def execute(self, data):\n        return data\n").unwrap();
+        let refused = WrappedFile::read(&path).unwrap_err().to_string();
+        assert!(refused.contains(&format!("`{name}_plugin.py`")), "{refused}");
+    }
+}
+
 #[test]
 fn a_class_is_wrapped_as_it_is() {
     let kinds = Kinds::new();

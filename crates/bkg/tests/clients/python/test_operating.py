@@ -198,9 +198,19 @@ EXAMPLES: dict[tuple[str, str], Callable[[Place], Any]] = {
     ("configuration", '"error"'): lambda place: place.asks("POST", "ping/config", WRONG),
 }
 
+# What the author of a new plugin types.
+AUTHORS = (
+    "test_scaffolds.py::test_a_new_plugin_answers_follows_its_settings_and_an_edit_and_passes_its_tests"
+)
+
 # Blocks that cannot be run here, or commands of one, and what shows that they are right.
 ELSEWHERE = {
     ("README", "scripts/test "): "test_operating.py::test_a_page_can_be_followed_as_it_stands",
+    # In an empty folder, with nothing running.
+    ("README", "bkg new greeter"): AUTHORS,
+    ("README", "bkg serve --dev"): AUTHORS,
+    ("README", "plugin invoke greeter"): AUTHORS,
+    ("README", "bkg check greeter"): AUTHORS,
     ("operating", "map $http_upgrade"): (
         "test_listen.py::test_behind_nginx_the_daemon_sees_clients_and_not_the_proxy"
     ),
