@@ -6,6 +6,7 @@ to `Plugin.plants`. README.md says which faults there are.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -51,6 +52,9 @@ async def once_registered(plugin: Plugin) -> None:
 
 async def before_word(plugin: Plugin, request: Request) -> None:
     """What is wrong with the answer to the plainest question."""
+    if plugin.plants("concurrent-ids"):
+        # Questions that come at once are then there at once, however slowly they arrive.
+        await asyncio.sleep(0.2)
     if plugin.plants("bad-payload-survived") and request.frame.get("payload") is None:
         os._exit(9)
     if plugin.plants_once("answers-own-ids"):
