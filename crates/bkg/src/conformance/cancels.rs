@@ -25,11 +25,9 @@ pub(super) const NO_SLOW: &str =
 
 /// A cancel in the middle of a stream, and of slow work.
 pub(super) async fn in_the_middle(stage: &mut Stage<'_>) -> Result<(), Halt> {
-    let mut is_tried = false;
     let held = held_stream(stage).await;
     match held {
         Ok(id) => {
-            is_tried = true;
             cancelled(stage, &id, "a stream that waits for credit").await?;
         }
         Err(Halt::Kit(error)) => return Err(Halt::Kit(error)),
@@ -40,7 +38,6 @@ pub(super) async fn in_the_middle(stage: &mut Stage<'_>) -> Result<(), Halt> {
         Err(Halt::Stuck(_) | Halt::Beside(_)) => {}
     }
     if let Some(slow) = stage.kit.target.questions.slow.clone() {
-        is_tried = true;
         let session = stage.ready().await?;
         let streams = session.heard.streams(slow.capability.as_str());
         let more = if streams { json!({ "stream": true, "credit": 4 }) } else { json!({}) };
@@ -48,7 +45,7 @@ pub(super) async fn in_the_middle(stage: &mut Stage<'_>) -> Result<(), Halt> {
         session.until(SILENCE, |heard| heard.response(&id).is_some()).await;
         cancelled(stage, &id, "the question `slow`").await?;
     }
-    if is_tried && !stage.kit.notebook.is_broken(Rule::CancelAnswered) {
+    if !stage.kit.notebook.is_broken(Rule::CancelAnswered) {
         stage.survives(Rule::CancelAnswered, "an answer to the next question").await;
     }
     Ok(())
