@@ -338,7 +338,13 @@ def test_the_example_of_the_documentation_follows_a_log(guarded: Host, victim: P
     page.run(f"""(() => {{
         const sockets = window.sockets = [], lines = window.lines = [];
         window.WebSocket = class extends WebSocket {{
-            constructor(...given) {{ super(...given); sockets.push(this); }}
+            constructor(...given) {{
+                super(...given);
+                sockets.push(this);
+                this.addEventListener('message', ({{data}}) => {{
+                    window.subscribed ||= JSON.parse(data).type === 'subscribed';
+                }});
+            }}
         }};
         window.followLogs = {example.replace("function followLogs", "function")};
         window.end = followLogs('misbehave', more => lines.push(...more.map(line => line.seq)), () => {{}});
@@ -354,6 +360,9 @@ def test_the_example_of_the_documentation_follows_a_log(guarded: Host, victim: P
         until(lambda: last() >= due, "the lines are there")
         until(lambda: due in page.run("lines"), "the page has them")
 
+    # It follows from here on. Whatever comes before it is subscribed for the first time is not its to tell;
+    # what comes before it is subscribed again is.
+    until(lambda: page.run("!!window.subscribed"), "the page follows the log")
     for connections in (1, 2, 3):
         made = f"sockets.length === {connections}"
         page.run(f"new Promise(done => setInterval(() => {made} && done(), 10))")
