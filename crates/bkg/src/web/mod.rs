@@ -23,7 +23,7 @@ pub use operation::{
     Answer, Content, EVENT_STREAM, Endpoint, FROM_PLUGINS, Operation, Page, Parameter, Place, RequestBody,
     Tag, Type, Unsummarised, path_names, refusals,
 };
-pub(crate) use path::{decoded_pairs, decoded_path};
+pub use path::{decoded_pairs, decoded_path};
 pub use proxy::{Scheme, TrustedProxies};
 pub use routes::{Access, Call, Peer, RequestId, Routes};
 pub use server::{Entrance, Listener, Server};

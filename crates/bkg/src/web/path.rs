@@ -15,7 +15,7 @@ const MOST_PAIRS: usize = 10_000;
 /// # Errors
 /// `invalid_request` for `.`, `..` and empty segments, for slashes, backslashes, NUL and other control
 /// characters, encoded or not, and for what is not percent-encoded UTF-8. A slash at the end may stand.
-pub(crate) fn decoded_path(path: &str) -> Result<String, Problem> {
+pub fn decoded_path(path: &str) -> Result<String, Problem> {
     let refuse = |what: &str| {
         Err(Problem::invalid(format!("the path has {what}: send it without, as the route is written")))
     };
@@ -48,7 +48,7 @@ pub(crate) fn decoded_path(path: &str) -> Result<String, Problem> {
 ///
 /// # Errors
 /// `invalid_request` for what is not percent-encoded UTF-8, and for more pairs than anybody needs.
-pub(crate) fn decoded_pairs(text: &str) -> Result<Vec<(String, String)>, Problem> {
+pub fn decoded_pairs(text: &str) -> Result<Vec<(String, String)>, Problem> {
     if text.split('&').filter(|pair| !pair.is_empty()).nth(MOST_PAIRS).is_some() {
         return Err(Problem::invalid(format!(
             "there are more than {MOST_PAIRS} fields: send less at once, or send JSON"

@@ -1,9 +1,9 @@
-//! What no schedule of frames may do, however hostile: deliver an answer to another caller, leak a
-//! waiter, break credit, or panic.
+//! Both halves of a session under schedules of frames, honest and hostile, and the books that are kept
+//! of them: who asked what, what may be answered, and which frames may be written.
 //!
-//! One property per half against a peer that says anything at all, and one of both halves joined by
-//! two queues, where nothing is hostile and therefore nothing may be cut off, lost or doubled. Time is
-//! a number. `PROPTEST_CASES` raises the number of schedules.
+//! Not which schedules are tried: `main.rs` makes them by chance, and the fuzzer of the workspace by
+//! what they reach. The invariants are assertions: no answer reaches another caller, no waiter leaks,
+//! no credit is broken. Time is a number.
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 #![allow(clippy::result_large_err, reason = "the shape is that of the API under test")]
@@ -20,19 +20,18 @@ use bkg_protocol::plugin::{PluginEvent, PluginSession};
 use bkg_protocol::{
     ErrorCode, HostMessage, InstanceId, Limits, PluginMessage, RawJson, RequestId, WireError,
 };
-use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use serde_json::{Value, json};
 
-const HOST_SEED: u64 = 0xa0a0_a0a0_a0a0_0a0a;
-const PLUGIN_SEED: u64 = 0xb0b0_b0b0_b0b0_0b0b;
+pub(crate) const HOST_SEED: u64 = 0xa0a0_a0a0_a0a0_0a0a;
+pub(crate) const PLUGIN_SEED: u64 = 0xb0b0_b0b0_b0b0_0b0b;
 /// What the peer may have waiting at once in these tests, so that schedules reach the bound.
-const MOST_FROM_PLUGIN: u32 = 3;
-const CREDIT: u32 = 2;
-const CHUNK: usize = 64;
+pub(crate) const MOST_FROM_PLUGIN: u32 = 3;
+pub(crate) const CREDIT: u32 = 2;
+pub(crate) const CHUNK: usize = 64;
 
-fn limits() -> Limits {
+pub(crate) fn limits() -> Limits {
     Limits {
         chunk: CHUNK,
         stream_credit: CREDIT,
@@ -44,7 +43,7 @@ fn limits() -> Limits {
 
 /// Which id a hostile frame names.
 #[derive(Debug, Clone)]
-enum Named {
+pub(crate) enum Named {
     /// One that the half under test gave, open or not.
     Given(Index),
     /// The one that it gives next.
@@ -57,7 +56,7 @@ enum Named {
 
 /// What is done to a frame before it arrives.
 #[derive(Debug, Clone)]
-enum Spoilt {
+pub(crate) enum Spoilt {
     No,
     /// It arrives twice.
     Doubled,
@@ -70,7 +69,7 @@ enum Spoilt {
 }
 
 #[derive(Debug, Clone)]
-enum Hostile {
+pub(crate) enum Hostile {
     Response { id: Named, success: Value },
     Chunk { id: Named, seq: Seq, bytes: usize },
     Cancel { id: Named },
@@ -82,7 +81,7 @@ enum Hostile {
 
 /// Which `seq` a hostile chunk carries.
 #[derive(Debug, Clone)]
-enum Seq {
+pub(crate) enum Seq {
     /// The one that is due.
     Due,
     Number(u64),
@@ -91,7 +90,7 @@ enum Seq {
 
 /// What the application behind the half under test does.
 #[derive(Debug, Clone)]
-enum Does {
+pub(crate) enum Does {
     Request { stream: bool, credit: Option<u32> },
     Cancel(Index),
     Credit(Index, u32),
@@ -105,12 +104,12 @@ enum Does {
 }
 
 #[derive(Debug, Clone)]
-enum Step {
+pub(crate) enum Step {
     Does(Does),
     Arrives(Hostile, Spoilt),
 }
 
-fn named() -> impl Strategy<Value = Named> {
+pub(crate) fn named() -> impl Strategy<Value = Named> {
     prop_oneof![
         6 => any::<Index>().prop_map(Named::Given),
         1 => Just(Named::Next),
@@ -128,7 +127,7 @@ fn named() -> impl Strategy<Value = Named> {
     ]
 }
 
-fn hostile() -> impl Strategy<Value = Hostile> {
+pub(crate) fn hostile() -> impl Strategy<Value = Hostile> {
     let seq = prop_oneof![
         6 => Just(Seq::Due),
         2 => (0..4_u64).prop_map(Seq::Number),
@@ -159,13 +158,14 @@ fn hostile() -> impl Strategy<Value = Hostile> {
     ]
 }
 
-const REGISTER: &str = r#"{"type":"register","plugin":"echo","capabilities":["a.b"],"protocol":1}"#;
-const REGISTER_BASE: &str = r#"{"type":"register","plugin":"echo","capabilities":["a.b"]}"#;
-const REGISTERED: &str = r#"{"type":"registered","protocol":1,"instance":"0198c0de-0000-7000-8000-000000000001","resume":"r","heartbeatMs":1,"limits":{"maxFrameBytes":4096,"maxChunkBytes":64,"streamCredit":2}}"#;
-const DRAIN: &str = r#"{"type":"drain","deadlineMs":18446744073709551615}"#;
+pub(crate) const REGISTER: &str =
+    r#"{"type":"register","plugin":"echo","capabilities":["a.b"],"protocol":1}"#;
+pub(crate) const REGISTER_BASE: &str = r#"{"type":"register","plugin":"echo","capabilities":["a.b"]}"#;
+pub(crate) const REGISTERED: &str = r#"{"type":"registered","protocol":1,"instance":"0198c0de-0000-7000-8000-000000000001","resume":"r","heartbeatMs":1,"limits":{"maxFrameBytes":4096,"maxChunkBytes":64,"streamCredit":2}}"#;
+pub(crate) const DRAIN: &str = r#"{"type":"drain","deadlineMs":18446744073709551615}"#;
 
 /// Frames of both directions that name no request, right and wrong.
-const FIXED: [&str; 26] = [
+pub(crate) const FIXED: [&str; 26] = [
     REGISTER,
     REGISTER_BASE,
     r#"{"type":"register","plugin":"Not A Name"}"#,
@@ -194,7 +194,7 @@ const FIXED: [&str; 26] = [
     r#"{"type":"chunk","requestId":"\ud800","seq":0}"#,
 ];
 
-fn does() -> impl Strategy<Value = Does> {
+pub(crate) fn does() -> impl Strategy<Value = Does> {
     prop_oneof![
         6 => (any::<bool>(), prop_oneof![Just(None), (0..4_u32).prop_map(Some)])
             .prop_map(|(stream, credit)| Does::Request { stream, credit }),
@@ -208,7 +208,7 @@ fn does() -> impl Strategy<Value = Does> {
     ]
 }
 
-fn schedule() -> impl Strategy<Value = Vec<Step>> {
+pub(crate) fn step() -> impl Strategy<Value = Step> {
     let spoilt = prop_oneof![
         12 => Just(Spoilt::No),
         2 => Just(Spoilt::Doubled),
@@ -216,22 +216,21 @@ fn schedule() -> impl Strategy<Value = Vec<Step>> {
         1 => (any::<Index>(), any::<u8>()).prop_map(|(at, byte)| Spoilt::Changed(at, byte)),
         1 => Just(Spoilt::Rearranged),
     ];
-    let step = prop_oneof![
+    prop_oneof![
         20 => does().prop_map(Step::Does),
         20 => (hostile(), spoilt).prop_map(|(frame, spoilt)| Step::Arrives(frame, spoilt)),
         1 => prop_oneof![3 => Just(Does::Drain), 1 => Just(Does::End)].prop_map(Step::Does),
-    ];
-    vec(step, 0..120)
+    ]
 }
 
 /// Stands behind a request: who it is, and under which id it asked.
 #[derive(Debug, PartialEq)]
-struct Waiter(usize);
+pub(crate) struct Waiter(usize);
 
 /// What is known of one request of the half under test.
 #[derive(Debug, Default)]
-struct Asked {
-    id: Option<RequestId>,
+pub(crate) struct Asked {
+    pub(crate) id: Option<RequestId>,
     out: bool,
     told_broken: bool,
     given_up: bool,
@@ -241,25 +240,25 @@ struct Asked {
 
 /// The books of the application behind a half: every rule is checked at the moment it could break.
 #[derive(Debug, Default)]
-struct Books {
-    asked: Vec<Asked>,
+pub(crate) struct Books {
+    pub(crate) asked: Vec<Asked>,
     /// The id that the frame at hand names, and its `data`.
     arriving: Option<(String, Value)>,
 }
 
 impl Books {
-    fn enter(&mut self) -> Waiter {
+    pub(crate) fn enter(&mut self) -> Waiter {
         self.asked.push(Asked::default());
         Waiter(self.asked.len() - 1)
     }
 
-    fn started(&mut self, at: usize, id: RequestId, credit: Option<u32>) {
+    pub(crate) fn started(&mut self, at: usize, id: RequestId, credit: Option<u32>) {
         assert!(self.asked.iter().all(|other| other.id.as_ref() != Some(&id)), "an id is given once");
         self.asked[at].id = Some(id);
         self.asked[at].granted = u64::from(credit.unwrap_or(0));
     }
 
-    fn comes_out(&mut self, waiter: &Waiter) -> &mut Asked {
+    pub(crate) fn comes_out(&mut self, waiter: &Waiter) -> &mut Asked {
         let asked = &mut self.asked[waiter.0];
         assert!(!asked.out, "a waiter comes out once");
         asked.out = true;
@@ -267,7 +266,7 @@ impl Books {
     }
 
     /// The event belongs to the request that the frame names, and to no other.
-    fn is_addressed_to(&self, waiter: &Waiter) {
+    pub(crate) fn is_addressed_to(&self, waiter: &Waiter) {
         let (id, _) = self.arriving.as_ref().expect("an event comes from a frame");
         let asked = &self.asked[waiter.0];
         assert_eq!(
@@ -278,7 +277,7 @@ impl Books {
         assert!(!asked.out, "who came out hears no more");
     }
 
-    fn answered(&mut self, waiter: &Waiter, outcome: &Result<RawJson, WireError>) {
+    pub(crate) fn answered(&mut self, waiter: &Waiter, outcome: &Result<RawJson, WireError>) {
         self.is_addressed_to(waiter);
         if let Ok(data) = outcome {
             let (_, sent) = self.arriving.as_ref().expect("an event comes from a frame");
@@ -288,13 +287,13 @@ impl Books {
         assert!(!asked.given_up && !asked.told_broken, "who gave up is not answered");
     }
 
-    fn released(&mut self, waiter: &Waiter) {
+    pub(crate) fn released(&mut self, waiter: &Waiter) {
         self.is_addressed_to(waiter);
         let asked = self.comes_out(waiter);
         assert!(asked.given_up || asked.told_broken, "only what was given up is released");
     }
 
-    fn chunk(&mut self, waiter: &Waiter) {
+    pub(crate) fn chunk(&mut self, waiter: &Waiter) {
         self.is_addressed_to(waiter);
         let asked = &mut self.asked[waiter.0];
         assert!(!asked.given_up && !asked.told_broken, "who gave up gets no chunks");
@@ -302,14 +301,14 @@ impl Books {
         assert!(asked.delivered <= asked.granted, "no more chunks than were granted");
     }
 
-    fn broken(&mut self, waiter: &Waiter) {
+    pub(crate) fn broken(&mut self, waiter: &Waiter) {
         self.is_addressed_to(waiter);
         let asked = &mut self.asked[waiter.0];
         assert!(!asked.given_up && !asked.told_broken, "a stream breaks once");
         asked.told_broken = true;
     }
 
-    fn cancelled(&mut self, at: usize, given_up: GivenUp<Waiter>) {
+    pub(crate) fn cancelled(&mut self, at: usize, given_up: GivenUp<Waiter>) {
         match given_up {
             GivenUp::Retracted(waiter) => {
                 assert_eq!(waiter.0, at);
@@ -323,11 +322,11 @@ impl Books {
         }
     }
 
-    fn open(&self) -> usize {
+    pub(crate) fn open(&self) -> usize {
         self.asked.iter().filter(|asked| asked.id.is_some() && !asked.out).count()
     }
 
-    fn pick(&self, index: Index) -> Option<(usize, RequestId)> {
+    pub(crate) fn pick(&self, index: Index) -> Option<(usize, RequestId)> {
         let ids: Vec<(usize, &RequestId)> = self
             .asked
             .iter()
@@ -337,7 +336,7 @@ impl Books {
         (!ids.is_empty()).then(|| index.get(&ids)).map(|&(at, id)| (at, id.clone()))
     }
 
-    fn name(&self, named: &Named, seed_text: &str) -> String {
+    pub(crate) fn name(&self, named: &Named, seed_text: &str) -> String {
         match named {
             Named::Given(index) => {
                 self.pick(*index).map_or_else(|| "none".to_owned(), |(_, id)| id.as_str().to_owned())
@@ -352,7 +351,7 @@ impl Books {
     }
 
     /// Writes a hostile frame down, and remembers what it names.
-    fn frame(&self, hostile: &Hostile, seed_text: &str) -> String {
+    pub(crate) fn frame(&self, hostile: &Hostile, seed_text: &str) -> String {
         let name = |named| self.name(named, seed_text);
         match hostile {
             Hostile::Response { id, success } => json!({
@@ -389,7 +388,7 @@ impl Books {
     }
 }
 
-fn spoil(frame: String, spoilt: &Spoilt) -> Vec<String> {
+pub(crate) fn spoil(frame: String, spoilt: &Spoilt) -> Vec<String> {
     match spoilt {
         Spoilt::No => vec![frame],
         Spoilt::Doubled => vec![frame.clone(), frame],
@@ -416,14 +415,14 @@ fn spoil(frame: String, spoilt: &Spoilt) -> Vec<String> {
 }
 
 /// The id and the data of a frame, as any JSON reader sees them.
-fn addressed(frame: &str) -> Option<(String, Value)> {
+pub(crate) fn addressed(frame: &str) -> Option<(String, Value)> {
     let value: Value = serde_json::from_str(frame).ok()?;
     Some((value["requestId"].as_str()?.to_owned(), value["data"].clone()))
 }
 
 /// Checks what a half writes: what it answers was asked, once, in order and within the asker's credit.
 #[derive(Debug, Default)]
-struct Watcher {
+pub(crate) struct Watcher {
     /// By id, oldest first: an id is free again once its answer is made, though not written yet.
     answers_due: BTreeMap<String, VecDeque<Streamed>>,
     asked: BTreeSet<String>,
@@ -431,37 +430,37 @@ struct Watcher {
 }
 
 #[derive(Debug, Default)]
-struct Streamed {
+pub(crate) struct Streamed {
     credit: u64,
     chunks: u64,
 }
 
 impl Watcher {
-    fn admitted(&mut self, request: &Request, default_credit: u32) {
+    pub(crate) fn admitted(&mut self, request: &Request, default_credit: u32) {
         let credit = if request.stream { u64::from(request.credit.unwrap_or(default_credit)) } else { 0 };
         self.due(request.request_id.as_str()).push_back(Streamed { credit, chunks: 0 });
     }
 
     /// A request that is refused without its application hearing of it.
-    fn refused(&mut self, id: &str) {
+    pub(crate) fn refused(&mut self, id: &str) {
         self.due(id).push_back(Streamed::default());
     }
 
-    fn due(&mut self, id: &str) -> &mut VecDeque<Streamed> {
+    pub(crate) fn due(&mut self, id: &str) -> &mut VecDeque<Streamed> {
         self.answers_due.entry(id.to_owned()).or_default()
     }
 
     /// The session ended: nobody will read the answer.
-    fn abandoned(&mut self, id: &RequestId) {
+    pub(crate) fn abandoned(&mut self, id: &RequestId) {
         assert!(self.due(id.as_str()).pop_back().is_some(), "what is owed was asked");
     }
 
-    fn credited(&mut self, id: &RequestId, n: u32) {
+    pub(crate) fn credited(&mut self, id: &RequestId, n: u32) {
         let streamed = self.due(id.as_str()).back_mut().expect("credit is for an open request");
         streamed.credit += u64::from(n);
     }
 
-    fn written<M: Message>(&mut self, text: &str) {
+    pub(crate) fn written<M: Message>(&mut self, text: &str) {
         self.frames += 1;
         assert!(matches!(M::decode(text), Ok(Decoded::Message(_))), "what is written can be read: {text}");
         let frame: Value = serde_json::from_str(text).unwrap();
@@ -483,16 +482,16 @@ impl Watcher {
     }
 }
 
-struct HostUnderTest {
-    session: HostSession<Waiter>,
-    books: Books,
+pub(crate) struct HostUnderTest {
+    pub(crate) session: HostSession<Waiter>,
+    pub(crate) books: Books,
     watcher: Watcher,
     now: Duration,
     ended: bool,
 }
 
 impl HostUnderTest {
-    fn new(contract: Contract) -> Self {
+    pub(crate) fn new(contract: Contract) -> Self {
         let mut session = HostSession::new(HOST_SEED, limits(), None);
         let register = match contract {
             Contract::Base => REGISTER_BASE,
@@ -509,7 +508,7 @@ impl HostUnderTest {
         Self { session, books, watcher, now: Duration::ZERO, ended: false }
     }
 
-    fn step(&mut self, step: &Step) {
+    pub(crate) fn step(&mut self, step: &Step) {
         match step {
             Step::Does(does) => self.act(does),
             Step::Arrives(hostile, spoilt) => {
@@ -521,7 +520,7 @@ impl HostUnderTest {
         assert_eq!(self.session.in_flight(), self.books.open(), "no waiter leaks");
     }
 
-    fn act(&mut self, does: &Does) {
+    pub(crate) fn act(&mut self, does: &Does) {
         let now = self.now;
         match does {
             Does::Request { stream, credit } => {
@@ -576,7 +575,7 @@ impl HostUnderTest {
         }
     }
 
-    fn write(&mut self, most: usize) {
+    pub(crate) fn write(&mut self, most: usize) {
         for _ in 0..most {
             let Some(text) = self.session.next_frame() else { break };
             self.watcher.written::<HostMessage>(&text);
@@ -596,7 +595,7 @@ impl HostUnderTest {
         }
     }
 
-    fn receive(&mut self, text: &str) {
+    pub(crate) fn receive(&mut self, text: &str) {
         self.books.arriving = addressed(text);
         let open_before = self.session.owed();
         let bytes_before = self.session.waiting_bytes();
@@ -637,7 +636,7 @@ impl HostUnderTest {
         }
     }
 
-    fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         let (lost, owed) = self.session.end();
         for lost in lost {
             let was_written = {
@@ -654,7 +653,7 @@ impl HostUnderTest {
     }
 
     /// At the end of any schedule every waiter has come out.
-    fn finish(mut self) {
+    pub(crate) fn finish(mut self) {
         self.end();
         assert_eq!(self.session.in_flight(), 0);
         assert_eq!(self.session.owed(), 0);
@@ -665,7 +664,7 @@ impl HostUnderTest {
     }
 }
 
-struct PluginUnderTest {
+pub(crate) struct PluginUnderTest {
     session: PluginSession<Waiter>,
     books: Books,
     watcher: Watcher,
@@ -673,7 +672,7 @@ struct PluginUnderTest {
 }
 
 impl PluginUnderTest {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut session = PluginSession::new(PLUGIN_SEED, Register::new("echo".parse().unwrap()));
         let first = session.next_frame().unwrap();
         assert!(matches!(
@@ -684,7 +683,7 @@ impl PluginUnderTest {
         Self { session, books: Books::default(), watcher: Watcher::default(), now: Duration::ZERO }
     }
 
-    fn step(&mut self, step: &Step) {
+    pub(crate) fn step(&mut self, step: &Step) {
         match step {
             Step::Does(does) => self.act(does),
             Step::Arrives(hostile, spoilt) => {
@@ -696,7 +695,7 @@ impl PluginUnderTest {
         assert_eq!(self.session.asked(), self.books.open(), "no waiter leaks");
     }
 
-    fn act(&mut self, does: &Does) {
+    pub(crate) fn act(&mut self, does: &Does) {
         match does {
             Does::Request { stream, credit } => {
                 let waiter = self.books.enter();
@@ -743,7 +742,7 @@ impl PluginUnderTest {
         }
     }
 
-    fn receive(&mut self, text: &str) {
+    pub(crate) fn receive(&mut self, text: &str) {
         self.books.arriving = addressed(text);
         let bytes_before = self.session.waiting_bytes();
         let mut request_dropped = false;
@@ -769,7 +768,7 @@ impl PluginUnderTest {
         }
     }
 
-    fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         let (lost, owed) = self.session.end();
         for lost in lost {
             self.books.comes_out(&lost.waiter);
@@ -779,7 +778,7 @@ impl PluginUnderTest {
         }
     }
 
-    fn finish(mut self) {
+    pub(crate) fn finish(mut self) {
         self.end();
         assert_eq!((self.session.asked(), self.session.owed()), (0, 0));
         assert!(
@@ -790,7 +789,7 @@ impl PluginUnderTest {
 }
 
 #[derive(Debug, Clone)]
-enum Joint {
+pub(crate) enum Joint {
     /// One side asks; what the other will do with it is in the request's payload.
     Ask {
         by: Side,
@@ -822,14 +821,14 @@ enum Joint {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Side {
+pub(crate) enum Side {
     Host,
     Plugin,
 }
 
-fn joint_schedule() -> impl Strategy<Value = Vec<Joint>> {
+pub(crate) fn joint_step() -> impl Strategy<Value = Joint> {
     let side = || prop_oneof![Just(Side::Host), Just(Side::Plugin)];
-    let step = prop_oneof![
+    prop_oneof![
         20 => (side(), 0..6_u8, any::<bool>(), proptest::option::of(0..4_u32))
             .prop_map(|(by, chunks, fails, credit)| Joint::Ask { by, chunks, fails, credit }),
         10 => (side(), any::<Index>()).prop_map(|(by, which)| Joint::Cancel { by, which }),
@@ -838,13 +837,12 @@ fn joint_schedule() -> impl Strategy<Value = Vec<Joint>> {
         40 => (side(), 1..5_u8).prop_map(|(by, frames)| Joint::Read { by, frames }),
         5 => Just(Joint::Beat),
         1 => Just(Joint::Drain),
-    ];
-    vec(step, 0..200)
+    ]
 }
 
 /// A request that a side has taken on: how many chunks are still to come.
 #[derive(Debug)]
-struct Job {
+pub(crate) struct Job {
     id: RequestId,
     next: u64,
     chunks: u64,
@@ -854,7 +852,7 @@ struct Job {
 
 /// What one side's application keeps of its own requests: the chunks seen, and the one outcome.
 #[derive(Debug, Default)]
-struct Story {
+pub(crate) struct Story {
     id: Option<RequestId>,
     chunks: u64,
     will_be: u64,
@@ -863,7 +861,7 @@ struct Story {
     outcome: Option<&'static str>,
 }
 
-struct Joined {
+pub(crate) struct Joined {
     host: HostSession<usize>,
     plugin: PluginSession<usize>,
     to_plugin: VecDeque<String>,
@@ -875,7 +873,7 @@ struct Joined {
 }
 
 impl Joined {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut joined = Self {
             host: HostSession::new(HOST_SEED, limits(), None),
             plugin: PluginSession::new(PLUGIN_SEED, Register::new("echo".parse().unwrap())),
@@ -900,7 +898,7 @@ impl Joined {
         joined
     }
 
-    fn step(&mut self, step: &Joint) {
+    pub(crate) fn step(&mut self, step: &Joint) {
         match step {
             Joint::Ask { by, chunks, fails, credit } => self.ask(*by, *chunks, *fails, *credit),
             Joint::Cancel { by, which } => self.cancel(*by, *which),
@@ -929,7 +927,7 @@ impl Joined {
         }
     }
 
-    fn ask(&mut self, by: Side, chunks: u8, fails: bool, credit: Option<u32>) {
+    pub(crate) fn ask(&mut self, by: Side, chunks: u8, fails: bool, credit: Option<u32>) {
         let waiter = self.stories[by as usize].len();
         let request = Request {
             stream: chunks > 0,
@@ -960,7 +958,7 @@ impl Joined {
         self.stories[by as usize].push(story);
     }
 
-    fn cancel(&mut self, by: Side, which: Index) {
+    pub(crate) fn cancel(&mut self, by: Side, which: Index) {
         let stories = &mut self.stories[by as usize];
         if stories.is_empty() {
             return;
@@ -982,7 +980,7 @@ impl Joined {
     }
 
     /// One step of a job: a chunk, or the answer when none is left to send.
-    fn work(&mut self, by: Side, at: usize) {
+    pub(crate) fn work(&mut self, by: Side, at: usize) {
         let job = &mut self.jobs[by as usize][at];
         if job.next < job.chunks && !job.cancelled {
             let data = RawJson::from(json!(job.next));
@@ -1006,7 +1004,7 @@ impl Joined {
         assert!(was_open, "a job is answered once");
     }
 
-    fn write(&mut self, by: Side, most: usize) {
+    pub(crate) fn write(&mut self, by: Side, most: usize) {
         for _ in 0..most {
             match by {
                 Side::Host => {
@@ -1023,7 +1021,7 @@ impl Joined {
         }
     }
 
-    fn host_reads(&mut self) {
+    pub(crate) fn host_reads(&mut self) {
         let Some(text) = self.to_host.pop_front() else { return };
         match self.host.receive(&text, Duration::ZERO) {
             HostEvent::Answered { waiter, outcome } => self.answered(Side::Host, waiter, outcome),
@@ -1047,7 +1045,7 @@ impl Joined {
         }
     }
 
-    fn plugin_reads(&mut self) {
+    pub(crate) fn plugin_reads(&mut self) {
         let Some(text) = self.to_plugin.pop_front() else { return };
         match self.plugin.receive(&text, Duration::ZERO) {
             PluginEvent::Registered(_) | PluginEvent::Drain(_) => {}
@@ -1066,12 +1064,12 @@ impl Joined {
     }
 
     /// Only what crossed its request's end on the way may be dropped, never an answer.
-    fn is_crossing(&self, text: &str) {
+    pub(crate) fn is_crossing(&self, text: &str) {
         let kind = serde_json::from_str::<Value>(text).unwrap()["type"].clone();
         assert!(["chunk", "cancel", "credit"].contains(&kind.as_str().unwrap()), "{text} is dropped");
     }
 
-    fn take_on(&mut self, by: Side, request: Request) {
+    pub(crate) fn take_on(&mut self, by: Side, request: Request) {
         self.written[by as usize].admitted(&request, CREDIT);
         let plan: Value = request.payload.read().unwrap();
         self.jobs[by as usize].push(Job {
@@ -1083,17 +1081,17 @@ impl Joined {
         });
     }
 
-    fn stop(&mut self, by: Side, id: &RequestId) {
+    pub(crate) fn stop(&mut self, by: Side, id: &RequestId) {
         let job = self.jobs[by as usize].iter_mut().find(|job| job.id == *id);
         job.expect("a cancel belongs to a job").cancelled = true;
     }
 
-    fn credited(&mut self, by: Side, id: &RequestId, text: &str) {
+    pub(crate) fn credited(&mut self, by: Side, id: &RequestId, text: &str) {
         let n = serde_json::from_str::<Value>(text).unwrap()["n"].as_u64().unwrap();
         self.written[by as usize].credited(id, u32::try_from(n).unwrap());
     }
 
-    fn chunk(&mut self, by: Side, waiter: usize, data: &RawJson) {
+    pub(crate) fn chunk(&mut self, by: Side, waiter: usize, data: &RawJson) {
         let story = &mut self.stories[by as usize][waiter];
         assert!(!story.given_up && story.outcome.is_none());
         assert_eq!(data.read::<u64>().unwrap(), story.chunks, "chunks arrive in order and once");
@@ -1105,7 +1103,7 @@ impl Joined {
         }
     }
 
-    fn answered(&mut self, by: Side, waiter: usize, outcome: Result<RawJson, WireError>) {
+    pub(crate) fn answered(&mut self, by: Side, waiter: usize, outcome: Result<RawJson, WireError>) {
         let story = &self.stories[by as usize][waiter];
         assert!(!story.given_up, "who gave up is not answered");
         match outcome {
@@ -1122,13 +1120,13 @@ impl Joined {
         self.settle(by, waiter, "answered");
     }
 
-    fn settle(&mut self, by: Side, waiter: usize, how: &'static str) {
+    pub(crate) fn settle(&mut self, by: Side, waiter: usize, how: &'static str) {
         let story = &mut self.stories[by as usize][waiter];
         assert_eq!(story.outcome.replace(how), None, "a request has one outcome");
     }
 
     /// Lets everything that was begun come to its end, and checks that it does.
-    fn finish(mut self) {
+    pub(crate) fn finish(mut self) {
         let anything = |joined: &Self| {
             joined.host.waiting_bytes() + joined.plugin.waiting_bytes() > 0
                 || !joined.to_host.is_empty()
@@ -1163,122 +1161,19 @@ impl Joined {
     }
 }
 
-fn health() -> PluginMessage {
+pub(crate) fn health() -> PluginMessage {
     PluginMessage::Health(Health { plugin: None, status: "up".to_owned(), detail: None })
 }
 
-fn id(text: &str) -> RequestId {
+pub(crate) fn id(text: &str) -> RequestId {
     let text = if text.is_empty() || text.len() > 128 { "none" } else { text };
     serde_json::from_value(json!(text)).unwrap()
 }
 
-fn outcome(succeeds: bool) -> Result<RawJson, WireError> {
+pub(crate) fn outcome(succeeds: bool) -> Result<RawJson, WireError> {
     if succeeds { Ok(RawJson::NULL) } else { Err(WireError::new(ErrorCode::NotFound, "no such thing")) }
 }
 
-fn text_of(bytes: usize) -> RawJson {
+pub(crate) fn text_of(bytes: usize) -> RawJson {
     RawJson::from(json!("x".repeat(bytes)))
-}
-
-/// Few enough for every build; `PROPTEST_CASES=10000` is for a quiet evening.
-fn cases() -> ProptestConfig {
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(192);
-    // What once failed becomes a test with a name, at the end of this file.
-    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
-}
-
-proptest! {
-    #![proptest_config(cases())]
-
-    #[test]
-    fn no_schedule_of_an_extended_plugin_breaks_the_host(steps in schedule()) {
-        let mut host = HostUnderTest::new(Contract::Extended);
-        for step in &steps {
-            host.step(step);
-        }
-        host.finish();
-    }
-
-    #[test]
-    fn no_schedule_of_a_base_plugin_breaks_the_host(steps in schedule()) {
-        let mut host = HostUnderTest::new(Contract::Base);
-        for step in &steps {
-            host.step(step);
-        }
-        host.finish();
-    }
-
-    #[test]
-    fn no_schedule_of_a_host_breaks_the_plugin(steps in schedule()) {
-        let mut plugin = PluginUnderTest::new();
-        for step in &steps {
-            plugin.step(step);
-        }
-        plugin.finish();
-    }
-
-    #[test]
-    fn two_honest_halves_bring_every_request_to_its_one_end(steps in joint_schedule()) {
-        let mut joined = Joined::new();
-        for step in &steps {
-            joined.step(step);
-        }
-        joined.finish();
-    }
-
-    #[test]
-    fn no_text_at_all_makes_a_session_panic(texts in vec(".{0,60}", 0..20), registers in any::<bool>()) {
-        let mut host = HostSession::<()>::new(HOST_SEED, limits(), None);
-        if registers {
-            host.receive(REGISTER, Duration::ZERO);
-        }
-        let mut plugin = PluginSession::<()>::new(PLUGIN_SEED, Register::new("echo".parse().unwrap()));
-        for text in &texts {
-            host.receive(text, Duration::ZERO);
-            plugin.receive(text, Duration::ZERO);
-        }
-    }
-}
-
-#[test]
-fn frames_that_cannot_be_read_end_a_session_only_when_they_come_in_numbers() {
-    let mut host = HostUnderTest::new(Contract::Extended).session;
-    let at = |second: u64| Duration::from_secs(second);
-    for _ in 0..19 {
-        assert_eq!(host.receive("nonsense", at(0)), HostEvent::Dropped(Dropped::Unreadable));
-    }
-    // Ten seconds later the first ones no longer count.
-    for _ in 0..19 {
-        assert_eq!(host.receive("nonsense", at(11)), HostEvent::Dropped(Dropped::Unreadable));
-    }
-    assert_eq!(host.receive("nonsense", at(12)), HostEvent::Closing);
-    assert_eq!(host.closing().map(|close| close.code), Some(1007));
-    assert_eq!(host.drops().unreadable, 39);
-}
-
-#[test]
-fn a_credit_that_waits_behind_its_written_request_survives_a_drain() {
-    let mut joined = Joined::new();
-    joined.ask(Side::Host, 1, false, Some(0));
-    // The registration and the request leave, the credit behind the request does not.
-    joined.write(Side::Host, 2);
-    joined.step(&Joint::Drain);
-    joined.finish();
-}
-
-#[test]
-fn a_plugin_that_guesses_the_id_of_a_request_that_waits_gains_nothing() {
-    let mut host = HostUnderTest::new(Contract::Extended);
-    host.write(usize::MAX);
-    host.act(&Does::Request { stream: true, credit: None });
-    let id = host.books.asked[0].id.clone().unwrap();
-    for guess in [
-        json!({ "type": "chunk", "requestId": id, "seq": 7 }),
-        json!({ "type": "response", "requestId": id, "success": true, "data": 1 }),
-        json!({ "type": "response", "requestId": id, "success": "yes" }),
-    ] {
-        host.receive(&guess.to_string());
-    }
-    assert_eq!((host.session.in_flight(), host.books.open()), (1, 1));
-    host.finish();
 }
