@@ -32,6 +32,7 @@ command line; `test_browser.py` shows it for pages of other sites, in a real bro
 """
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -43,6 +44,9 @@ pytest.register_assert_rewrite("scenarios")
 
 # A proxy of the machine must not stand between the tests and loopback.
 os.environ["NO_PROXY"] = "127.0.0.1,localhost"
+
+# Who is started in the background of a shell ignores Ctrl-C, and so does every program that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
