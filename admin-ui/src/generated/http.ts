@@ -269,6 +269,66 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/plugins/{name}/runs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the runs of a plugin
+         * @description Needs the scope `plugin:read`.
+         */
+        get: operations["getAdminPluginsNameRuns"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/plugins/{name}/runs/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show a run of a plugin with its crash card
+         * @description Needs the scope `plugin:read`.
+         */
+        get: operations["getAdminPluginsNameRunsId"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/plugins/{name}/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List what happened to a plugin
+         * @description Needs the scope `plugin:read`.
+         */
+        get: operations["getAdminPluginsNameEvents"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/plugins": {
         parameters: {
             query?: never;
@@ -2268,6 +2328,18 @@ export interface components {
         };
         /** @enum {string} */
         OpenAiErrorWord: "invalid_request" | "invalid_api_key" | "forbidden" | "reauth_required" | "not_found" | "model_not_found" | "method_not_allowed" | "conflict" | "payload_too_large" | "unsupported_media_type" | "misdirected_request" | "invalid_config" | "rate_limit_exceeded" | "insufficient_quota" | "cancelled" | "internal" | "plugin_error" | "plugin_disconnected" | "plugin_unavailable" | "overloaded" | "timeout" | "insufficient_storage";
+        /** @description A request that was not answered. */
+        OpenRequest: {
+            /** @description What was asked for. */
+            capability: string;
+            /** @description The `x-request-id` of the HTTP request at its root, if there is one. */
+            requestId?: string | null;
+            /**
+             * Format: uint64
+             * @description How long the plugin had had it, in milliseconds.
+             */
+            ageMs: number;
+        };
         /** @description A new name for oneself. */
         OwnName: {
             /** @description How the user is called. */
@@ -2361,8 +2433,129 @@ export interface components {
             configSchema: {
                 [key: string]: unknown;
             } | null;
+            /** @description The swap of versions that is under way, else the last one since the host started. */
+            swap: components["schemas"]["Swap"] | null;
             /** @description Why the folder is no usable plugin. */
             error?: string | null;
+        };
+        /** @description One change of the state of an instance. */
+        PluginEvent: {
+            /**
+             * Format: uint64
+             * @description Grows with every event of any plugin.
+             */
+            number: number;
+            /**
+             * Format: uuid
+             * @description The run that it happened to, if there was one.
+             */
+            run?: string | null;
+            /**
+             * Format: uint32
+             * @description Which of the plugin's instances, from 1.
+             */
+            seat: number;
+            /**
+             * Format: date-time
+             * @description When.
+             */
+            at: string;
+            /** @description The state that was entered. */
+            state: string;
+            /** @description One sentence on why. */
+            reason?: string | null;
+        };
+        /** @description What happened to a plugin. */
+        PluginEvents: {
+            events: components["schemas"]["PluginEvent"][];
+            /**
+             * Format: uint64
+             * @description How much of what happened to plugins could not be kept since the host started.
+             */
+            missed: number;
+        };
+        /** @description One run with all that is known of it. */
+        PluginRun: {
+            /**
+             * Format: uuid
+             * @description The launch: what logs and figures call `instance`.
+             */
+            id: string;
+            /** @description Whose run it is. */
+            plugin: string;
+            /**
+             * Format: uint32
+             * @description Which of the plugin's instances it was, from 1.
+             */
+            seat: number;
+            /** @description Its version: as it registered, else as its entry says. */
+            version: string;
+            /**
+             * Format: uint64
+             * @description The saved revision of the entry that it was started with; 0 where nothing was saved.
+             */
+            revision: number;
+            /**
+             * Format: uint32
+             * @description Its first process.
+             */
+            pid: number;
+            /**
+             * Format: date-time
+             * @description When its process was started.
+             */
+            startedAt: string;
+            /**
+             * Format: date-time
+             * @description When it registered first.
+             */
+            registeredAt?: string | null;
+            /**
+             * Format: date-time
+             * @description When nothing was left of it; not known of one that is lost.
+             */
+            endedAt?: string | null;
+            /** @description What became of it. */
+            outcome: components["schemas"]["RunOutcome"];
+            /** @description How its first process ended. */
+            exit?: components["schemas"]["RunExit"] | null;
+            /** @description One sentence on why it ended. */
+            reason?: string | null;
+            /**
+             * Format: uint32
+             * @description How often its instance had been started again by then, since someone last started it.
+             */
+            restarts: number;
+            /** @description What bounds it and keeps it together. */
+            mechanism?: {
+                [key: string]: unknown;
+            } | null;
+            /**
+             * @description The last lines that it wrote on standard error, 20 at most, the oldest first.
+             * @default []
+             */
+            lastStderr: string[];
+            /**
+             * @description The requests that it had not answered when its session ended, 32 at most, the oldest first.
+             * @default []
+             */
+            inFlight: components["schemas"]["OpenRequest"][];
+            /**
+             * @description What its processes used, 120 points at most, the oldest first.
+             * @default []
+             */
+            resources: components["schemas"]["ResourcePoint"][];
+            /** @description The runs of the plugin before this one, newest first. */
+            earlier: components["schemas"]["Run"][];
+        };
+        /** @description Runs of a plugin. */
+        PluginRuns: {
+            runs: components["schemas"]["Run"][];
+            /**
+             * Format: uint64
+             * @description How much of what happened to plugins could not be kept since the host started.
+             */
+            missed: number;
         };
         /** @description The states of a plugin, and those of a folder that cannot be used. */
         PluginStatus: "stopped" | "preparing" | "starting" | "running" | "degraded" | "draining" | "unresponsive" | "backoff" | "failed" | "broken" | "shadowed";
@@ -2417,6 +2610,34 @@ export interface components {
              * @description How many rows could not be written since the host started.
              */
             lost: number;
+        };
+        /** @description What the processes of a run used and held at one moment. */
+        ResourcePoint: {
+            /**
+             * Format: date-time
+             * @description When.
+             */
+            at: string;
+            /**
+             * Format: double
+             * @description Processor time in percent of one core.
+             */
+            cpu: number;
+            /**
+             * Format: uint64
+             * @description Resident memory in bytes.
+             */
+            rss: number;
+            /**
+             * Format: uint64
+             * @description Open descriptors.
+             */
+            fds: number;
+            /**
+             * Format: uint64
+             * @description Threads.
+             */
+            threads: number;
         };
         /** @description When a plugin is started again after it ended. */
         RestartPolicy: "always" | "on-failure" | "never";
@@ -2485,6 +2706,85 @@ export interface components {
             /** @description Whether the answer is streamed. */
             streaming?: boolean;
         };
+        /** @description One run of a plugin's process, as lists show it. */
+        Run: {
+            /**
+             * Format: uuid
+             * @description The launch: what logs and figures call `instance`.
+             */
+            id: string;
+            /** @description Whose run it is. */
+            plugin: string;
+            /**
+             * Format: uint32
+             * @description Which of the plugin's instances it was, from 1.
+             */
+            seat: number;
+            /** @description Its version: as it registered, else as its entry says. */
+            version: string;
+            /**
+             * Format: uint64
+             * @description The saved revision of the entry that it was started with; 0 where nothing was saved.
+             */
+            revision: number;
+            /**
+             * Format: uint32
+             * @description Its first process.
+             */
+            pid: number;
+            /**
+             * Format: date-time
+             * @description When its process was started.
+             */
+            startedAt: string;
+            /**
+             * Format: date-time
+             * @description When it registered first.
+             */
+            registeredAt?: string | null;
+            /**
+             * Format: date-time
+             * @description When nothing was left of it; not known of one that is lost.
+             */
+            endedAt?: string | null;
+            /** @description What became of it. */
+            outcome: components["schemas"]["RunOutcome"];
+            /** @description How its first process ended. */
+            exit?: components["schemas"]["RunExit"] | null;
+            /** @description One sentence on why it ended. */
+            reason?: string | null;
+            /**
+             * Format: uint32
+             * @description How often its instance had been started again by then, since someone last started it.
+             */
+            restarts: number;
+            /** @description What bounds it and keeps it together. */
+            mechanism?: {
+                [key: string]: unknown;
+            } | null;
+        };
+        /** @description How the first process of a run ended. */
+        RunExit: {
+            /**
+             * Format: int32
+             * @description Its exit code, if it ended by itself.
+             */
+            code?: number | null;
+            /**
+             * Format: int32
+             * @description The number of the signal that ended it.
+             */
+            signal?: number | null;
+            /**
+             * @description Whether it was killed while memory ran out.
+             * @default false
+             */
+            oom: boolean;
+            /** @description The same in words. */
+            text: string;
+        };
+        /** @description What became of a run. */
+        RunOutcome: "running" | "stopped" | "crashed" | "replaced" | "swapped" | "rolled-back" | "lost";
         /** @description What the processes of one launch used and held at one moment, added up. */
         Sample: {
             /**
@@ -2581,6 +2881,19 @@ export interface components {
             /** @description The logins. */
             sessions: components["schemas"]["Session"][];
         };
+        /** @description A share of requests and how long it lasts. */
+        ShareStory: {
+            /**
+             * Format: uint8
+             * @description How many of 100 requests.
+             */
+            percent: number;
+            /**
+             * Format: uint64
+             * @description For how long, in milliseconds.
+             */
+            observeMs: number;
+        };
         /** @description How a plugin stands. */
         Standing: {
             name: string;
@@ -2601,6 +2914,38 @@ export interface components {
         } & {
             [key: string]: unknown;
         };
+        /** @description A swap as operators see it: the one that is under way, else the last one. */
+        Swap: {
+            /**
+             * Format: uint64
+             * @description Its number, counted for each plugin since the host started.
+             */
+            number: number;
+            /** @description How far it is, or how it ended. */
+            state: components["schemas"]["SwapState"];
+            /** @description Why it was ordered. */
+            why: string;
+            /**
+             * Format: date-time
+             * @description Since when it is in this state.
+             */
+            since: string;
+            /** @description The share of requests that the new version is tried with. */
+            share?: components["schemas"]["ShareStory"] | null;
+            /** @description The version before. */
+            from?: components["schemas"]["VersionStory"] | null;
+            /** @description The version that is to take over. */
+            to?: components["schemas"]["VersionStory"] | null;
+            /** @description One sentence on what it waits for, or why it was rolled back. */
+            reason?: string | null;
+            /**
+             * Format: uint32
+             * @description How many requests the version before had not answered when it was ended.
+             */
+            cut?: number | null;
+        };
+        /** @description How far a swap is, or how it ended. */
+        SwapState: "starting" | "sharing" | "holding" | "draining" | "swapped" | "rolled-back" | "restarted" | "superseded";
         /** @description The daemon, as it is at this moment. */
         System: {
             version: string;
@@ -2809,6 +3154,16 @@ export interface components {
         Users: {
             /** @description The users. */
             users: components["schemas"]["User"][];
+        };
+        /** @description A version of a plugin. */
+        VersionStory: {
+            /** @description As it registered, else as its entry says; empty where neither says. */
+            version: string;
+            /**
+             * Format: uint64
+             * @description The revision of its entry; 0 where nothing was saved.
+             */
+            revision: number;
         };
         /** @description One place that does not keep to the rules. */
         Violation: {
@@ -3720,6 +4075,112 @@ export interface operations {
             };
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+        };
+    };
+    getAdminPluginsNameRuns: {
+        parameters: {
+            query?: {
+                /** @description How many; 20 unless said. */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                /** @description The plugin's name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The runs, newest first. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PluginRuns"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+        };
+    };
+    getAdminPluginsNameRunsId: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The plugin's name. */
+                name: string;
+                /** @description The run's id: what logs call `instance`. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The run. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PluginRun"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+        };
+    };
+    getAdminPluginsNameEvents: {
+        parameters: {
+            query?: {
+                /** @description How many; 100 unless said. */
+                limit?: number;
+                /** @description Only what happened to the run of this id. */
+                run?: string;
+            };
+            header?: never;
+            path: {
+                /** @description The plugin's name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The changes of its state, newest first. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PluginEvents"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
             421: components["responses"]["MisdirectedRequest"];
             429: components["responses"]["RateLimitedOrQuotaExceeded"];
             500: components["responses"]["Internal"];

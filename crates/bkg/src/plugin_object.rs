@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::config::{Catalogue, Discovered, Outcome, RestartPolicy};
-use crate::registry::{Instance, PluginRecord, TopicFigures};
+use crate::registry::{Instance, PluginRecord, SwapStory, TopicFigures};
 use crate::telemetry::{Sample, Telemetry};
 
 /// A plugin, as `GET /admin/plugins/{name}` shows it.
@@ -64,6 +64,8 @@ pub struct PluginObject {
     /// The JSON Schema of its settings.
     #[schemars(with = "Option<serde_json::Map<String, Value>>")]
     pub config_schema: Option<Value>,
+    /// The swap of versions that is under way, else the last one since the host started.
+    pub swap: Option<Arc<SwapStory>>,
     /// Why the folder is no usable plugin.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -192,6 +194,7 @@ impl PluginObject {
             revision: entry.revision,
             restart_needed: record.restart_needed(),
             config_schema: record.config_schema().cloned(),
+            swap: record.swap.clone(),
             error: None,
         }
     }
@@ -232,6 +235,7 @@ impl PluginObject {
             revision: 0,
             restart_needed: false,
             config_schema: None,
+            swap: None,
             error: Some(error),
         }
     }

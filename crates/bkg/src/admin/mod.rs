@@ -8,6 +8,7 @@ mod config;
 mod health;
 mod logs;
 mod plugins;
+mod runs;
 mod system;
 mod telemetry;
 
@@ -26,6 +27,7 @@ use crate::plugin_object::PluginObject;
 use crate::registry::Registry;
 use crate::store::{Audit, Usage};
 use crate::supervisor::Supervisor;
+use crate::supervisor::chronicle::Chronicler;
 use crate::telemetry::Telemetry;
 use crate::web::{Access, Endpoint, Routes, Tag};
 
@@ -42,6 +44,8 @@ pub struct Admin {
     pub registry: Arc<Registry>,
     /// Who starts and stops.
     pub supervisor: Arc<Supervisor>,
+    /// Who keeps what is told of plugins.
+    pub chronicler: Arc<Chronicler>,
     /// What plugins are configured to be.
     pub entries: Arc<Entries>,
     /// The log lines of plugins.
@@ -130,7 +134,8 @@ pub fn routes(routes: Routes, admin: &Arc<Admin>) -> Routes {
     let system = Endpoint::get("/admin/system", READ)
         .summary(Tag::Host, "Show the host itself")
         .answers::<system::System>(200, "Its version, figures and configuration.");
-    logs::routes(config::routes(routes, admin), admin)
+    let routes = runs::routes(config::routes(routes, admin), admin);
+    logs::routes(routes, admin)
         .add(live, admin, health::live)
         .add(ready, admin, health::ready)
         .add(ports, admin, plugins::ports)

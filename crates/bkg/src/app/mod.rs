@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use bkg_protocol::PluginName;
 use bkg_protocol::message::Secret;
 use futures_util::future::OptionFuture;
 use jiff::Timestamp;
@@ -37,6 +38,7 @@ use crate::logs::{LogSettings, Logs};
 use crate::reference::{self, Reference};
 use crate::registry::{PrivateListener, Registry, State};
 use crate::store::{DataDir, Store, StoreError};
+use crate::supervisor::chronicle::Chronicler;
 use crate::supervisor::{Spawner, Supervision, Supervisor, SupervisorError, log_lost_runs, reap_leftovers};
 use crate::telemetry::Telemetry;
 use crate::web::{Endpoint, Guard, Metering, Routes, Server, TlsError, TrustedProxies};
@@ -177,6 +179,8 @@ pub struct Host {
     pub dispatcher: Arc<Dispatcher>,
     /// Who starts and stops plugins.
     pub supervisor: Arc<Supervisor>,
+    /// Who keeps what is told of plugins.
+    chronicler: Arc<Chronicler>,
     /// What plugins are configured to be.
     entries: Arc<Entries>,
     /// What the processes of plugins cost.
@@ -263,16 +267,28 @@ impl Host {
         });
         let bus = tokio::spawn(bus.serve(shared_bus, private, stop_bus.clone()));
 
+        let telemetry = Telemetry::new(Arc::clone(&registry), config.telemetry_interval);
+        lose_running(&store, started_at).await;
+        let measured = Arc::clone(&telemetry);
+        let curve = Box::new(move |plugin: &PluginName, run| measured.curve(plugin, run));
+        let chronicler = Chronicler::start(store.runs.clone(), curve);
         let supervisor = Arc::new(Supervisor::start(Supervision {
             config: Arc::clone(&config),
             registry: Arc::clone(&registry),
             logs: logs.clone(),
             data: Arc::clone(&data),
+            chronicler: Arc::clone(&chronicler),
             spawner: Spawner::start(tokio::runtime::Handle::current()).map_err(SupervisorError::from)?,
             listeners,
             environment: std::env::vars_os().collect(),
         }));
 
+        let starter = Arc::downgrade(&supervisor);
+        registry.start_with(move |plugin| {
+            if let Some(supervisor) = starter.upgrade() {
+                supervisor.start_on_demand(plugin);
+            }
+        });
         let times = &config.supervisor;
         let entries = Entries::new(
             known_entries,
@@ -283,7 +299,6 @@ impl Host {
         );
         entries.begin().await;
         let entries = Arc::new(entries);
-        let telemetry = Telemetry::new(Arc::clone(&registry), config.telemetry_interval);
         let measuring = tokio::spawn(Arc::clone(&telemetry).run(stop_bus.clone()));
 
         let attendance = Attendance::new(
@@ -328,6 +343,7 @@ impl Host {
             catalogue: Arc::clone(&catalogue),
             registry: Arc::clone(&registry),
             supervisor: Arc::clone(&supervisor),
+            chronicler: Arc::clone(&chronicler),
             entries: Arc::clone(&entries),
             logs: logs.clone(),
             telemetry: Arc::clone(&telemetry),
@@ -385,6 +401,7 @@ impl Host {
             logs,
             dispatcher,
             supervisor,
+            chronicler,
             entries,
             telemetry,
             table,
@@ -431,6 +448,7 @@ impl Host {
         self.live.finish().await;
         self.changes.finish().await;
         self.supervisor.shut_down().await;
+        self.chronicler.close().await;
         self.entries.finish().await;
         self.stop_bus.cancel();
         let _ = self.bus.await;
@@ -461,6 +479,16 @@ async fn open_store(data: &Arc<DataDir>) -> Result<Store, StoreError> {
     let data = Arc::clone(data);
     let opening = tokio::task::spawn_blocking(move || Store::open(&data));
     opening.await.expect("opening the store does not panic")
+}
+
+/// Says of the runs that a killed host left that they are lost. What is told of plugins is not worth a host
+/// that does not start.
+async fn lose_running(store: &Store, at: Timestamp) {
+    match store.runs.lose_running(at).await {
+        Ok(0) => {}
+        Ok(runs) => warn!(runs, "runs of plugins ended with an earlier host"),
+        Err(error) => warn!(%error, "runs that an earlier host left go on in what is told of plugins"),
+    }
 }
 
 /// The password of the first administrator, if the operator chose one.

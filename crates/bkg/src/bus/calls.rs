@@ -184,8 +184,10 @@ fn may_ask(
     if let Some(caller) = parent.and_then(|parent| parent.caller.as_ref()) {
         let scopes = Scopes::lenient(caller.scopes.iter().map(String::as_str));
         // Whichever of them answers: their entries may demand more than the capability's name.
-        let chosen =
-            view.answering(capability.as_str()).iter().map(|record| record.entry.scopes.get(capability));
+        let answering = view.answering(capability.as_str()).iter();
+        let chosen = answering
+            .chain(view.coming_for(capability.as_str()))
+            .map(|record| record.entry.scopes.get(capability));
         let needed = chosen.map(|chosen| scope_of(chosen, capability)).chain([capability.as_str()]);
         if let Some(missing) = needed.into_iter().find(|scope| !scopes.grant(scope)) {
             return forbidden(format!(

@@ -11,13 +11,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bkg_protocol::exchange::{GivenUp, NotSent, Refusal};
+use bkg_protocol::exchange::{GivenUp, Lost, NotSent, Refusal};
 use bkg_protocol::host::{Acceptance, Close, Contract, HostEvent, HostSession, Overdue};
 use bkg_protocol::inbound::ChunkRefused;
 use bkg_protocol::message::{
     AuthChanged, Condition, Config, ConfigApplied, Log, LogLevel, Register, Request, Secret, Update,
 };
-use bkg_protocol::{ErrorCode, RawJson, RequestId, WireError};
+use bkg_protocol::{CapabilityName, ErrorCode, RawJson, RequestId, WireError};
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -40,6 +40,7 @@ use crate::registry::{
     Ask, Failure, Instance, Launch, LaunchEvent, Lineage, NewInstance, Order, Part, Registration, Reply,
     Slot,
 };
+use crate::store::OpenRequest;
 
 /// How many happenings may pass before what waits is written in any case.
 const WRITE_AT_LEAST_EVERY: u32 = 64;
@@ -96,6 +97,8 @@ struct Waiter {
     reply: Option<Reply>,
     slot: Slot,
     lineage: Arc<Lineage>,
+    capability: CapabilityName,
+    begun: Instant,
 }
 
 /// How far the writing is.
@@ -396,13 +399,14 @@ impl Connection {
     /// The session of this launch that is registered now.
     fn live_session(&self, launch: &Launch) -> Option<Arc<Instance>> {
         let record = self.bus.registry.plugin(launch.plugin.as_str())?;
-        record.instances.iter().find(|instance| instance.id == launch.instance).cloned()
+        record.sessions().find(|session| session.id == launch.instance).cloned()
     }
 
     fn enter(&mut self, launch: Arc<Launch>, register: Register) {
         let Some(record) = self.bus.registry.plugin(launch.plugin.as_str()) else { return };
-        // Who takes settings while it runs is given the newest when it comes back, too.
-        let entry = if register.takes_hot_config() {
+        // Who takes settings while it runs is given the newest when it comes back, too; but a version that
+        // is to take over has its own.
+        let entry = if register.takes_hot_config() && launch.team == record.team {
             Arc::new(launch.entry.with_settings_of(&record.entry))
         } else {
             Arc::clone(&launch.entry)
@@ -419,6 +423,7 @@ impl Connection {
         let limits = &self.bus.config.limits;
         let instance = Arc::new(Instance::new(NewInstance {
             id: launch.instance,
+            team: launch.team,
             pid: launch.process().map(|process| process.pid),
             contract,
             verified: self.verified,
@@ -532,6 +537,7 @@ impl Connection {
             .filter(|waiter| waiter.reply.as_ref().is_some_and(Reply::is_awaited))
             .map(|waiter| Arc::clone(&waiter.lineage));
         let record = self.bus.registry.plugin(launch.plugin.as_str());
+        let record = record.filter(|record| record.team == launch.team);
         let entry = record.map_or_else(|| Arc::clone(&launch.entry), |record| Arc::clone(&record.entry));
         let id = request.request_id.clone();
         let may_stream = Arc::new(Notify::new());
@@ -600,7 +606,8 @@ impl Connection {
 
     fn ask(&mut self, ask: Ask) {
         let Ask { ticket, request, reply, slot, lineage } = ask;
-        let waiter = Waiter { ticket, reply: Some(reply), slot, lineage };
+        let (capability, begun) = (request.capability.clone(), Instant::now());
+        let waiter = Waiter { ticket, reply: Some(reply), slot, lineage, capability, begun };
         match self.session.start(request, waiter) {
             Ok(id) => drop(self.tickets.insert(ticket, id)),
             Err(NotSent { waiter, why: Refusal::NotOpen }) => finish(waiter, Failure::NotHandedOver),
@@ -706,6 +713,7 @@ impl Connection {
     /// Takes the instance out and answers everybody who waits for it.
     fn answer_all(&mut self, failure: Option<Failure>) {
         // Out of the registry first: nobody is sent here any more who is told to go elsewhere now.
+        let mut ended = None;
         let posted = match self.registered.take() {
             None => Vec::new(),
             Some(Registered { launch, instance, .. }) => {
@@ -717,10 +725,14 @@ impl Connection {
                 if let Some(Failure::Plugin(error)) = &failure {
                     self.note(&launch, LogLevel::Error, error.message.clone());
                 }
+                ended = Some(instance);
                 posted
             }
         };
         let (lost, _) = self.session.end();
+        if let Some(instance) = ended {
+            instance.end_with(unanswered(&lost));
+        }
         for waiter in lost {
             let otherwise = if waiter.handed_over { Failure::Disconnected } else { Failure::NotHandedOver };
             finish(waiter.waiter, failure.clone().unwrap_or(otherwise));
@@ -732,6 +744,19 @@ impl Connection {
         }
         self.calls.abort_all();
     }
+}
+
+/// The requests that a plugin had and did not answer, the oldest first.
+fn unanswered(lost: &[Lost<Waiter>]) -> Vec<OpenRequest> {
+    let mut had: Vec<&Waiter> =
+        lost.iter().filter(|lost| lost.handed_over).map(|lost| &lost.waiter).collect();
+    had.sort_by_key(|waiter| waiter.begun);
+    let told = |waiter: &Waiter| OpenRequest {
+        capability: waiter.capability.to_string(),
+        request_id: waiter.lineage.correlation_id.as_deref().map(str::to_owned),
+        age_ms: waiter.begun.elapsed().as_millis() as u64,
+    };
+    had.into_iter().take(Instance::MOST_LOST).map(told).collect()
 }
 
 fn finish(waiter: Waiter, failure: Failure) {

@@ -225,6 +225,26 @@ pub(super) enum PluginCommand {
         /// Only those of this plugin
         name: Option<PluginName>,
     },
+    /// Show the runs of a plugin, or all that is known of one: how it ended, and what it was doing
+    Runs {
+        /// The plugin
+        name: PluginName,
+        /// The run; the beginning of its id is enough
+        id: Option<String>,
+        /// How many of the last runs
+        #[arg(short = 'n', long = "limit", value_name = "RUNS", default_value_t = 20)]
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=50))]
+        limit: u32,
+    },
+    /// Show every change of a plugin's state, with its reason
+    Events {
+        /// The plugin
+        name: PluginName,
+        /// How many of the last changes
+        #[arg(short = 'n', long = "limit", value_name = "EVENTS", default_value_t = 50)]
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=500))]
+        limit: u32,
+    },
     /// Show what a plugin used of the machine, and what it says about itself
     Telemetry {
         /// The plugin

@@ -58,6 +58,7 @@ mod peer;
 mod plugin;
 mod plugin_object;
 mod plugin_routes;
+mod plugin_runs;
 mod role;
 mod route;
 mod secret;

@@ -19,6 +19,7 @@ use super::error::CliError;
 use super::output::Output;
 use super::plugin_object::Plugin;
 use super::plugin_routes as routes;
+use super::plugin_runs as runs;
 use super::story;
 use super::target::Target;
 use super::top;
@@ -65,11 +66,15 @@ pub(super) fn run(
             Ok(Verdict::Reached)
         }
         PluginCommand::Show { name } => {
-            let answer = Client::find(target)?.get(&format!("/admin/plugins/{name}"))?;
+            let client = Client::find(target)?;
+            let answer = client.get(&format!("/admin/plugins/{name}"))?;
             if output.wants_json() {
                 output.json(&answer.body)?;
             } else {
                 output.text(&story::show(&answer.read()?, Timestamp::now()))?;
+                if let Some(crash) = runs::last_crash(&client, name) {
+                    output.text(&crash)?;
+                }
             }
             Ok(Verdict::Reached)
         }
@@ -82,6 +87,8 @@ pub(super) fn run(
             let name = name.as_ref().map(PluginName::as_str);
             routes::print(&answer, name, output)
         }
+        PluginCommand::Runs { name, id, limit } => runs::print(target, name, id.as_deref(), *limit, output),
+        PluginCommand::Events { name, limit } => runs::print_events(target, name, *limit, output),
         PluginCommand::Telemetry { name, samples } => top::history(target, name.as_str(), *samples, output),
         PluginCommand::Logs(_) => unreachable!("the logs have a module of their own"),
     }

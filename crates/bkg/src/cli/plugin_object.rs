@@ -5,6 +5,7 @@
 
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 /// One plugin.
 #[derive(Debug, Clone, Deserialize)]
@@ -31,6 +32,7 @@ pub(super) struct Plugin {
     #[serde(default)]
     pub(super) resources: Vec<Sample>,
     pub(super) config: Option<Entry>,
+    pub(super) swap: Option<Swap>,
     pub(super) error: Option<String>,
     pub(super) shadowed_by: Option<String>,
 }
@@ -87,6 +89,20 @@ pub(super) struct Sample {
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Entry {
     pub(super) identity: Option<String>,
+    pub(super) activation: Option<String>,
+    #[serde(default)]
+    pub(super) requires: Vec<Value>,
+    pub(super) limits: Option<Map<String, Value>>,
+    pub(super) healthcheck: Option<Map<String, Value>>,
+}
+
+/// The swap that is under way, else the last one.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Swap {
+    pub(super) state: String,
+    pub(super) since: Option<Timestamp>,
+    pub(super) why: Option<String>,
+    pub(super) reason: Option<String>,
 }
 
 impl Plugin {

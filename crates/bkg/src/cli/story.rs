@@ -5,9 +5,10 @@
 use std::fmt::Write;
 
 use jiff::Timestamp;
+use serde_json::{Map, Value};
 
 use super::output::harmless;
-use super::plugin_object::{Events, Instance, Plugin};
+use super::plugin_object::{Events, Instance, Plugin, Swap};
 use super::table::Table;
 use super::time::{elapsed, moment};
 
@@ -62,7 +63,7 @@ pub(super) fn show(plugin: &Plugin, now: Timestamp) -> String {
             .expect("a string takes all text");
     }
     text.push('\n');
-    for (heading, value) in facts(plugin) {
+    for (heading, value) in facts(plugin, now) {
         if let Some(value) = value.filter(|value| !value.is_empty()) {
             writeln!(text, "  {heading:HEADING$}{}", harmless(&value)).expect("a string takes all text");
         }
@@ -74,7 +75,7 @@ pub(super) fn show(plugin: &Plugin, now: Timestamp) -> String {
     text
 }
 
-fn facts(plugin: &Plugin) -> [(&'static str, Option<String>); 13] {
+fn facts(plugin: &Plugin, now: Timestamp) -> [(&'static str, Option<String>); 17] {
     let models = plugin.models.iter().map(|model| match &model.capability {
         Some(capability) => format!("{} ({capability})", model.id),
         None => model.id.clone(),
@@ -84,8 +85,18 @@ fn facts(plugin: &Plugin) -> [(&'static str, Option<String>); 13] {
         Some(1) => ", 1 restart so far".to_owned(),
         Some(restarts) => format!(", {restarts} restarts so far"),
     };
-    let starts =
-        plugin.autostart.map(|autostart| if autostart { "with the daemon" } else { "when asked to" });
+    let entry = plugin.config.as_ref();
+    let is_lazy = entry.is_some_and(|entry| entry.activation.as_deref() == Some("on-demand"));
+    let starts = plugin.autostart.map(|autostart| match (autostart, is_lazy) {
+        (true, _) => "with the daemon",
+        (false, true) => "when a request needs it",
+        (false, false) => "when asked to",
+    });
+    let required = entry.map(|entry| entry.requires.iter().map(plain).collect::<Vec<_>>().join(", "));
+    let members = |members: &Option<Map<String, Value>>| {
+        let each = members.iter().flatten().map(|(name, value)| format!("{name} {}", plain(value)));
+        each.collect::<Vec<_>>().join(", ")
+    };
     [
         ("reason", plugin.why().map(str::to_owned)),
         ("shadowed by", plugin.shadowed_by.clone()),
@@ -94,6 +105,10 @@ fn facts(plugin: &Plugin) -> [(&'static str, Option<String>); 13] {
         ("folder", plugin.folder.clone()),
         ("starts", starts.map(str::to_owned)),
         ("restart", plugin.restart.as_ref().map(|policy| format!("{policy}{restarts}"))),
+        ("requires", required),
+        ("probe", entry.map(|entry| members(&entry.healthcheck))),
+        ("limits", entry.map(|entry| members(&entry.limits))),
+        ("swap", plugin.swap.as_ref().map(|swap| self::swap(swap, now))),
         ("identity", plugin.identity().map(str::to_owned)),
         ("capabilities", Some(plugin.capabilities.join(", "))),
         ("models", Some(models.collect::<Vec<_>>().join(", "))),
@@ -104,6 +119,19 @@ fn facts(plugin: &Plugin) -> [(&'static str, Option<String>); 13] {
             Some(plugin.instances.len()).filter(|count| *count > 1).map(|count| count.to_string()),
         ),
     ]
+}
+
+/// A value of an entry; texts as they are.
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// A swap in one clause.
+fn swap(swap: &Swap, now: Timestamp) -> String {
+    let since = swap.since.map(|since| format!(" for {}", elapsed(since, now))).unwrap_or_default();
+    let why = swap.reason.as_deref().or(swap.why.as_deref());
+    let why = why.filter(|why| !why.is_empty()).map(|why| format!(": {why}")).unwrap_or_default();
+    format!("{}{since}{why}", swap.state)
 }
 
 /// What its instances told others and heard of them, without what did not happen.
@@ -139,7 +167,7 @@ fn instances(instances: &[Instance], now: Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -184,6 +212,30 @@ llmserver is running for 3 min 2 s, since 2026-01-02T03:01:03.000Z
 
 PID   HEALTH  FOR        IN FLIGHT  CONTRACT  PORT  INSTANCE
 4711  ok      3 min 1 s  3          extended  -     0199f1e2-0000-7000-8000-000000000001
+"
+        );
+    }
+
+    #[test]
+    fn what_its_entry_asks_for_and_the_last_swap_are_told() {
+        let plugin = plugin(json!({
+            "name": "p", "status": "stopped", "autostart": false,
+            "config": {
+                "activation": "on-demand", "requires": ["first", "llm.chat"], "limits": {"memoryMb": 64},
+                "healthcheck": {"path": "/health", "failures": 2},
+            },
+            "swap": {"state": "rolled-back", "since": "2026-01-02T03:03:05Z", "why": "its files changed",
+                     "reason": "it did not register"},
+        }));
+        assert_eq!(
+            show(&plugin, now()),
+            "\
+p is stopped
+  starts        when a request needs it
+  requires      first, llm.chat
+  probe         path /health, failures 2
+  limits        memoryMb 64
+  swap          rolled-back for 1 min 0 s: it did not register
 "
         );
     }

@@ -60,7 +60,7 @@ pub struct PluginEntry {
     /// The JSON Schema of its settings.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config_schema: Option<Value>,
-    /// How its HTTP twin says that it is well.
+    /// How it is asked whether it is well.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub healthcheck: Option<Healthcheck>,
     /// How many processes of it run.
@@ -83,6 +83,9 @@ pub struct PluginEntry {
     /// Whether two versions of it may run side by side; see [`PluginEntry::may_overlap`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overlap: Option<bool>,
+    /// How its versions are swapped.
+    #[serde(skip_serializing_if = "SwapDefaults::is_default")]
+    pub swap: SwapDefaults,
     /// The resources that it may use, as written.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub limits: Map<String, Value>,
@@ -143,18 +146,86 @@ impl Serialize for GrantedCapability {
     }
 }
 
-/// A path of the plugin's own HTTP twin that answers while it is well.
+/// How the host asks a plugin whether it is well, beside listening to its beats.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Healthcheck {
-    /// The path, with its leading slash.
-    pub path: String,
+    /// What is asked.
+    #[serde(flatten)]
+    pub asks: Probed,
     /// How often to ask; whole milliseconds in the file.
     #[serde(serialize_with = "as_milliseconds", skip_serializing_if = "Option::is_none")]
     pub interval: Option<Duration>,
+    /// How long an answer may take; whole milliseconds in the file, as `timeoutMs`.
+    #[serde(
+        rename = "timeoutMs",
+        serialize_with = "as_milliseconds",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub timeout: Option<Duration>,
+    /// How many misses in a row take an instance out of rotation; twice as many replace it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failures: Option<u32>,
+}
+
+/// What a health probe asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Probed {
+    /// A path, with its leading slash, on the port where the plugin itself listens.
+    Path(String),
+    /// One of its capabilities, over the bus.
+    Capability(CapabilityName),
+}
+
+impl Healthcheck {
+    /// How often to ask: every 10 s unless the entry says otherwise.
+    pub fn interval(&self) -> Duration {
+        self.interval.unwrap_or(Duration::from_secs(10))
+    }
+
+    /// How long an answer may take: 2 s unless the entry says otherwise.
+    pub fn timeout(&self) -> Duration {
+        self.timeout.unwrap_or(Duration::from_secs(2))
+    }
+
+    /// How many misses in a row take an instance out of rotation: 3 unless the entry says otherwise.
+    pub fn failures(&self) -> u32 {
+        self.failures.unwrap_or(3)
+    }
 }
 
 fn as_milliseconds<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
     time.map(|time| time.as_millis() as u64).serialize(serializer)
+}
+
+/// How the versions of a plugin are swapped where whoever orders a swap says nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SwapDefaults {
+    /// How many of 100 requests a new version is tried with, 1 to 99; without it, it is not tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share_percent: Option<u8>,
+    /// For how long it is tried; whole milliseconds in the file, as `observeMs`.
+    #[serde(
+        rename = "observeMs",
+        serialize_with = "as_milliseconds",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub observe: Option<Duration>,
+    /// How long the version before may finish what it has; whole milliseconds in the file, as `drainMs`.
+    #[serde(
+        rename = "drainMs",
+        serialize_with = "as_milliseconds",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub drain: Option<Duration>,
+}
+
+impl SwapDefaults {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// When a plugin is started again after it ended.
@@ -265,6 +336,9 @@ impl EntryError {
 /// The largest file of a plugin's folder that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
+/// The longest that a version is tried, or may finish what it has, in milliseconds: a day.
+const LONGEST_SWAP_TIME_MS: u64 = 24 * 60 * 60 * 1_000;
+
 /// Variables that identify a launch, which an entry therefore cannot set.
 const LAUNCH_VARIABLES: [&str; 2] = ["BKG_PLUGIN_INSTANCE", "BKG_PLUGIN_TOKEN"];
 
@@ -341,6 +415,7 @@ impl PluginEntry {
                 )?
                 .unwrap_or_default(),
             overlap: fields.truth("overlap")?,
+            swap: fields.swap()?,
             limits: fields.object("limits")?.unwrap_or_default(),
             route_prefix: fields.route_prefix()?,
             scopes: fields.scopes()?,
@@ -374,6 +449,7 @@ impl PluginEntry {
             requires: Vec::new(),
             activation: Activation::default(),
             overlap: None,
+            swap: SwapDefaults::default(),
             route_prefix: None,
             scopes: IndexMap::new(),
             extra: Map::new(),
@@ -678,21 +754,75 @@ impl Fields<'_> {
 
     fn healthcheck(&mut self) -> Result<Option<Healthcheck>, EntryError> {
         let Some(mut object) = self.object("healthcheck")? else { return Ok(None) };
-        let path = match object.shift_remove("path") {
-            Some(Value::String(path)) if path.starts_with('/') => path,
-            found => {
-                let found = found.unwrap_or(Value::Null);
+        let mut take = |name: &str| object.shift_remove(name).filter(|value| !value.is_null());
+        let asks = match (take("path"), take("capability")) {
+            (None, Some(Value::String(name))) => Probed::Capability(
+                name.parse().map_err(|error| self.wrong(&["healthcheck", "capability"], error))?,
+            ),
+            (None, Some(found)) => {
+                return self.refuse(&["healthcheck", "capability"], "a capability's name", &found);
+            }
+            (Some(Value::String(path)), None) if is_request_target(&path) => Probed::Path(path),
+            (Some(_), Some(_)) => {
+                let reason = "give `path` or `capability`, not both";
+                return Err(self.wrong(&["healthcheck"], reason));
+            }
+            (Some(found), None) => {
                 return self.refuse(&["healthcheck", "path"], "a path that starts with `/`", &found);
             }
+            (None, None) => {
+                let right = "a path that starts with `/`, or give `capability`";
+                return self.refuse(&["healthcheck", "path"], right, &Value::Null);
+            }
         };
-        let interval = match object.shift_remove("interval") {
-            None | Some(Value::Null) => None,
+        let (interval, timeout, failures) = (take("interval"), take("timeoutMs"), take("failures"));
+        let number = |name: &str, found: Option<Value>, right: &str, most: u64| match found {
+            None => Ok(None),
             Some(found) => match found.as_u64() {
-                Some(milliseconds @ 1..) => Some(Duration::from_millis(milliseconds)),
-                _ => return self.refuse(&["healthcheck", "interval"], "whole milliseconds", &found),
+                Some(number) if (1..=most).contains(&number) => Ok(Some(number)),
+                _ => self.refuse(&["healthcheck", name], right, &found),
             },
         };
-        Ok(Some(Healthcheck { path, interval }))
+        let milliseconds = |name, found| {
+            let number = number(name, found, "whole milliseconds", u64::MAX)?;
+            Ok(number.map(Duration::from_millis))
+        };
+        Ok(Some(Healthcheck {
+            asks,
+            interval: milliseconds("interval", interval)?,
+            timeout: milliseconds("timeoutMs", timeout)?,
+            failures: number("failures", failures, "a whole number from 1 to 1000", 1_000)?
+                .map(|failures| failures as u32),
+        }))
+    }
+
+    fn swap(&mut self) -> Result<SwapDefaults, EntryError> {
+        let Some(object) = self.object("swap")? else { return Ok(SwapDefaults::default()) };
+        let mut swap = SwapDefaults::default();
+        for (name, found) in &object {
+            let whole =
+                |least: u64, most: u64| found.as_u64().filter(|number| (least..=most).contains(number));
+            let milliseconds = || whole(0, LONGEST_SWAP_TIME_MS).map(Duration::from_millis);
+            let expected = match name.as_str() {
+                "sharePercent" => {
+                    swap.share_percent = whole(1, 99).map(|percent| percent as u8);
+                    swap.share_percent.is_none().then(|| "a whole number from 1 to 99".to_owned())
+                }
+                "observeMs" | "drainMs" => {
+                    let time = milliseconds();
+                    match name.as_str() {
+                        "observeMs" => swap.observe = time,
+                        _ => swap.drain = time,
+                    }
+                    time.is_none().then(|| format!("whole milliseconds up to {LONGEST_SWAP_TIME_MS}"))
+                }
+                _ => Some("only `sharePercent`, `observeMs` and `drainMs` here".to_owned()),
+            };
+            if let Some(expected) = expected {
+                return self.refuse(&["swap", name], &expected, found);
+            }
+        }
+        Ok(swap)
     }
 
     fn restart(&mut self) -> Result<RestartPolicy, EntryError> {
@@ -753,6 +883,11 @@ impl Fields<'_> {
         }
         Ok(Some(Prepare { inputs }))
     }
+}
+
+/// Whether a text can stand in the first line of an HTTP request as it is.
+fn is_request_target(path: &str) -> bool {
+    path.starts_with('/') && path.parse::<http::uri::PathAndQuery>().is_ok()
 }
 
 /// Whether a path as written stays inside the folder that it starts from.
@@ -854,7 +989,7 @@ mod tests {
             "configSchema": {"type": "object"}, "healthcheck": {"path": "/health", "interval": 5000},
             "instances": 3, "restart": "always", "requires": [{"id": "other"}],
             "maxFrameBytes": 1048576, "identity": "token", "port": 8080, "activation": "on-demand",
-            "overlap": true, "limits": {"memoryBytes": 1}, "routePrefix": "/api/whole",
+            "overlap": true, "swap": {"sharePercent": 10, "observeMs": 500, "drainMs": 60000}, "limits": {"memoryBytes": 1}, "routePrefix": "/api/whole",
             "scopes": {"llm.chat": "chat"}, "maxConcurrency": 4, "prepare": {"inputs": ["src/**", "Cargo.lock"]},
             "ours": {"kept": true}
         });
@@ -972,6 +1107,21 @@ mod tests {
         check("entrypoint", json!("."), &format!("`entrypoint`: {path} `.`"));
         check("entrypoint", json!(""), &format!("`entrypoint`: {path} ``"));
         check("entrypoint", json!("a\u{0}b"), &format!("`entrypoint`: {path} `a\\0b`"));
+        check(
+            "healthcheck",
+            json!({"path": "/a", "capability": "a.b"}),
+            "`healthcheck`: give `path` or `capability`, not both",
+        );
+        check(
+            "healthcheck",
+            json!({}),
+            "`healthcheck.path`: use a path that starts with `/`, or give `capability`, not `null`",
+        );
+        check(
+            "healthcheck",
+            json!({"path": "/", "failures": 0}),
+            "`healthcheck.failures`: use a whole number from 1 to 1000, not `0`",
+        );
         check("args", json!("x"), "`args`: use a list `[…]`, not `\"x\"`");
         check("args", json!(["x", 1]), "`args[1]`: use a text in quotes, not `1`");
         check("env", json!({"A=B": ""}), "`env.A=B`: this cannot name an environment variable");
@@ -1041,6 +1191,16 @@ mod tests {
         check("scopes", json!({"llm.chat": 1}), "`scopes.llm.chat`: use a scope in quotes, not `1`");
         check("prepare", json!({"inputs": ["ok", "../x"]}), &format!("`prepare.inputs[1]`: {path} `../x`"));
         check("requires", json!({}), "`requires`: use a list `[…]`, not `{}`");
+        check(
+            "swap",
+            json!({"sharePercent": 100}),
+            "`swap.sharePercent`: use a whole number from 1 to 99, not `100`",
+        );
+        check(
+            "swap",
+            json!({"share": 1}),
+            "`swap.share`: use only `sharePercent`, `observeMs` and `drainMs` here, not `1`",
+        );
     }
 
     #[test]

@@ -117,6 +117,8 @@ pub struct SupervisorTimes {
     pub grace: Duration,
     /// From `drain` to SIGTERM.
     pub drain: Duration,
+    /// How long a version of a plugin is kept ready to come back after another took over.
+    pub swap_hold: Duration,
     /// How many launches may be starting at the same time.
     pub parallel_starts: usize,
 }
@@ -179,6 +181,7 @@ impl Default for SupervisorTimes {
             prepare_timeout: Duration::from_secs(30 * 60),
             grace: Duration::from_secs(5),
             drain: Duration::from_secs(5),
+            swap_hold: Duration::from_secs(2),
             parallel_starts: 4,
         }
     }
@@ -973,6 +976,7 @@ mod tests {
                 prepare_timeout_ms = 1027
                 grace_ms = 28
                 drain_ms = 29
+                swap_hold_ms = 35
                 parallel_starts = 30
                 [logs]
                 level = 'warn'
@@ -1030,6 +1034,7 @@ mod tests {
                 prepare_timeout: ms(1027),
                 grace: ms(28),
                 drain: ms(29),
+                swap_hold: ms(35),
                 parallel_starts: 30,
             }
         );

@@ -136,6 +136,7 @@ pub(super) static KEYS: &[Key] = &[
     key("supervisor.prepare_timeout_ms", "How long a plugin's `prepare.sh`, or its first build, may take.", Milliseconds(100, |c| &mut c.supervisor.prepare_timeout)),
     key("supervisor.grace_ms", "From SIGTERM to SIGKILL.", Milliseconds(0, |c| &mut c.supervisor.grace)),
     key("supervisor.drain_ms", "How long a plugin may finish its work before SIGTERM.", Milliseconds(0, |c| &mut c.supervisor.drain)),
+    key("supervisor.swap_hold_ms", "How long a version is kept ready to come back after another took over.", Milliseconds(0, |c| &mut c.supervisor.swap_hold)),
     key("supervisor.parallel_starts", "How many plugins may be starting at the same time; more make each slower.", Size(1, |c| &mut c.supervisor.parallel_starts)),
 
     key("logs.level", "What the host logs: a level, or a list such as `info,bkg::bus=debug`.", Level(|c| &mut c.logs.level))

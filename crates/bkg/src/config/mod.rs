@@ -19,7 +19,7 @@ pub use discovery::{
 };
 pub use entry::{
     Activation, EntryError, EntrySettings, GrantedCapability, Healthcheck, Identity, PluginEntry, Prepare,
-    RestartPolicy,
+    Probed, RestartPolicy,
 };
 pub use host::{
     ConfigError, EffectiveValue, HostConfig, HttpLimits, Loaded, LogFormat, LogKeys, Origin, Overrides,

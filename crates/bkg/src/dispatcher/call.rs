@@ -4,6 +4,7 @@
 //! included, is cancelled at the plugin at once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bkg_protocol::RawJson;
 use bkg_protocol::message::CancelReason;
@@ -11,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use super::CallError;
-use crate::registry::{Failure, Instance, Order, Part};
+use crate::registry::{Failure, Instance, Order, Part, Side, TrafficShare};
 
 /// A request in the hands of an instance; dropping it cancels it.
 #[derive(Debug)]
@@ -22,11 +23,67 @@ pub(super) struct OpenCall {
     deadline: Instant,
     /// What the plugin is told if this is dropped; `None` once it has answered.
     cancel: Option<CancelReason>,
+    observation: Option<Observation>,
+}
+
+/// Where what becomes of a call is counted, while two versions of a plugin are compared.
+#[derive(Debug)]
+pub(super) struct Observation {
+    share: Arc<TrafficShare>,
+    side: Side,
+    begun: Instant,
+    /// How long the first part of a stream took.
+    first: Option<Duration>,
+}
+
+impl Observation {
+    pub(super) fn new(share: Arc<TrafficShare>, side: Side) -> Self {
+        Self { share, side, begun: Instant::now(), first: None }
+    }
+
+    /// The first part of a stream has come.
+    fn begins(&mut self) {
+        self.first.get_or_insert_with(|| self.begun.elapsed());
+    }
+
+    /// The call has ended, and not because its caller left.
+    fn ended(self, failure: Option<&CallError>) {
+        let is_plugins = match failure {
+            None => false,
+            Some(CallError::Timeout { .. }) => true,
+            // What was never handed over goes elsewhere, and no one has answered yet.
+            Some(CallError::Failed { failure: Failure::NotHandedOver, .. }) => return,
+            Some(CallError::Failed { failure: Failure::Plugin(error), .. }) => {
+                error.claimed().status() >= 500
+            }
+            Some(_) => true,
+        };
+        self.share.ended(self.side, self.first.unwrap_or_else(|| self.begun.elapsed()), is_plugins);
+    }
 }
 
 impl OpenCall {
     pub(super) fn new(instance: Arc<Instance>, ticket: u64, begun: Instant, deadline: Instant) -> Self {
-        Self { instance, ticket, begun, deadline, cancel: Some(CancelReason::CallerGone) }
+        Self {
+            instance,
+            ticket,
+            begun,
+            deadline,
+            cancel: Some(CancelReason::CallerGone),
+            observation: None,
+        }
+    }
+
+    pub(super) fn observed(mut self, observation: Option<Observation>) -> Self {
+        self.observation = observation;
+        self
+    }
+
+    /// Counts the call, if it is counted and was not yet.
+    fn ended(&mut self, failure: Option<&CallError>) {
+        if let Some(observation) = self.observation.take() {
+            observation.ended(failure);
+        }
     }
 
     /// Waits for the one answer.
@@ -34,14 +91,21 @@ impl OpenCall {
         mut self,
         answer: oneshot::Receiver<Result<RawJson, Failure>>,
     ) -> Result<RawJson, CallError> {
-        match timeout_at(self.deadline, answer).await {
+        let outcome = match timeout_at(self.deadline, answer).await {
             Err(_) => Err(self.timed_out()),
             Ok(answer) => {
                 self.cancel = None;
                 // A sender that was dropped without a word belonged to a connection that is gone.
                 answer.unwrap_or(Err(Failure::Disconnected)).map_err(|failure| self.failed(failure))
             }
-        }
+        };
+        self.ended(outcome.as_ref().err());
+        outcome
+    }
+
+    /// The answer came: nothing is left to cancel.
+    pub(super) fn answered(&mut self) {
+        self.cancel = None;
     }
 
     fn timed_out(&mut self) -> CallError {
@@ -148,13 +212,22 @@ impl Stream {
     async fn receive(&mut self) -> Item {
         match timeout_at(self.call.deadline, self.parts.recv()).await {
             Ok(part) => self.item(part),
-            Err(_) => Item::End(Err(self.call.timed_out())),
+            Err(_) => {
+                let late = self.call.timed_out();
+                self.call.ended(Some(&late));
+                Item::End(Err(late))
+            }
         }
     }
 
     fn item(&mut self, part: Option<Part>) -> Item {
-        match part {
-            Some(Part::Chunk(data)) => Item::Chunk(data),
+        let item = match part {
+            Some(Part::Chunk(data)) => {
+                if let Some(observation) = &mut self.call.observation {
+                    observation.begins();
+                }
+                return Item::Chunk(data);
+            }
             Some(Part::End(outcome)) => {
                 self.call.cancel = None;
                 Item::End(outcome.map_err(|failure| self.call.failed(failure)))
@@ -163,21 +236,23 @@ impl Stream {
                 self.call.cancel = None;
                 Item::End(Err(self.call.failed(Failure::Disconnected)))
             }
+        };
+        if let Item::End(outcome) = &item {
+            self.call.ended(outcome.as_ref().err());
         }
+        item
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use bkg_protocol::InstanceId;
     use bkg_protocol::host::Contract;
     use serde_json::json;
 
     use super::*;
     use crate::config::{Layers, PluginEntry};
-    use crate::registry::{NewInstance, Registration};
+    use crate::registry::{NewInstance, Registration, TeamId};
 
     fn instance() -> Arc<Instance> {
         let named = json!({ "name": "p" }).as_object().unwrap().clone();
@@ -185,6 +260,7 @@ mod tests {
         let register = json!({ "plugin": "p", "port": "internal", "capabilities": ["a.b"] });
         Arc::new(Instance::new(NewInstance {
             id: InstanceId::new(),
+            team: TeamId::default(),
             pid: None,
             contract: Contract::Extended,
             verified: true,

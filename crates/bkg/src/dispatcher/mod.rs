@@ -5,6 +5,7 @@
 //! latest, and a call that is dropped is cancelled at the plugin.
 
 mod call;
+mod direct;
 mod execute;
 mod pick;
 
@@ -12,18 +13,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bkg_protocol::message::{HttpRequest, Request};
+use bkg_protocol::message::{HttpRequest, Model, Request};
 use bkg_protocol::{CapabilityName, PluginName, RawJson};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use call::OpenCall;
 pub use call::{Item, Stream};
+pub(crate) use direct::{Asked, NotAsked, ask_instance};
 pub use execute::{ExecuteError, execute_payload, executed};
 use pick::Picked;
 
 use crate::config::QueueLimits;
-use crate::registry::{Ask, Failure, Lineage, ModelOwner, Order, Registry, Reply, State};
+use crate::registry::{Ask, Failure, Lineage, ModelOwner, Order, PluginRecord, Registry, Reply, State};
 
 /// What to tell who asks for something that no plugin has registered.
 const NOBODY_OFFERS_IT: &str = "no running plugin offers it; `bkg plugin list` shows which are stopped";
@@ -171,6 +173,19 @@ impl Dispatcher {
         if let Some(owner) = view.model(capability.as_str(), model) {
             return Ok(Arc::clone(owner));
         }
+        // Of one that has never registered only its entry knows, and that names patterns.
+        let may_serve =
+            |record: &&Arc<PluginRecord>| record.may_serve(capability.as_str(), record.own_model(model));
+        if let Some(record) = view.coming_for(capability.as_str()).find(may_serve) {
+            let model = Model {
+                id: record.own_model(model).to_owned(),
+                capability: capability.clone(),
+                owned_by: None,
+                context_length: None,
+                dimensions: None,
+            };
+            return Ok(Arc::new(ModelOwner { plugin: record.entry.name.clone(), model }));
+        }
         if view.answering(capability.as_str()).is_empty() {
             let why = NOBODY_OFFERS_IT.to_owned();
             return Err(CallError::Unavailable { capability: capability.clone(), plugin: None, why });
@@ -216,7 +231,7 @@ impl Dispatcher {
     }
 
     async fn hand_over(&self, question: &Question, picked: Picked) -> Result<Answer, CallError> {
-        let Picked { instance, terms, slot } = picked;
+        let Picked { instance, terms, slot, observation } = picked;
         let plugin = instance.plugin.clone();
         let streamed = question.streamed_payload.as_ref().filter(|_| terms.streaming);
         let begun = Instant::now();
@@ -242,13 +257,13 @@ impl Dispatcher {
             // Room for every chunk that there is credit for, and the end: sending never waits.
             let (sender, parts) = mpsc::channel(self.stream_credit as usize + 1);
             instance.mailbox.post(ask(Reply::Stream(sender))).map_err(|_| gone())?;
-            let call = OpenCall::new(instance, ticket, begun, deadline);
+            let call = OpenCall::new(instance, ticket, begun, deadline).observed(observation);
             let stream = Stream::begin(call, parts, self.stream_credit).await?;
             return Ok(Answer::Stream(Box::new(stream)));
         }
         let (sender, answer) = oneshot::channel();
         instance.mailbox.post(ask(Reply::Whole(sender))).map_err(|_| gone())?;
-        let call = OpenCall::new(instance, ticket, begun, deadline);
+        let call = OpenCall::new(instance, ticket, begun, deadline).observed(observation);
         call.whole(answer).await.map(Answer::Whole)
     }
 }

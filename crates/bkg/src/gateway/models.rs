@@ -66,9 +66,13 @@ fn usable(gateway: &Gateway, call: &Call) -> Vec<Model> {
         .collect()
 }
 
-/// Since when the model can be used, in seconds since 1970; `None` while no instance serves it.
+/// Since when the model can be used, in seconds since 1970; `None` while no instance serves it, and none
+/// would be started for it.
 fn serving_since(view: &View, plugin: &PluginName, owner: &ModelOwner) -> Option<i64> {
     let record = view.plugin(plugin.as_str())?;
+    if record.comes_for(owner.model.capability.as_str()) {
+        return Some(record.status.since.as_second());
+    }
     let instance = record.instances.iter().find(|instance| {
         instance.is_in_rotation()
             && instance.registration().terms(owner.model.capability.as_str()).is_some()

@@ -1,8 +1,8 @@
 //! One registered instance: what it offers, how it feels, and how many requests it has.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -11,9 +11,11 @@ use bkg_protocol::message::{Condition, Event, Model, Register, Telemetry};
 use bkg_protocol::{CapabilityName, InstanceId, PluginName};
 use jiff::Timestamp;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
-use super::{DeclaredRoute, Mailbox, Topics, read_routes};
+use super::{DeclaredRoute, Mailbox, TeamId, Topics, read_routes};
 use crate::config::PluginEntry;
+use crate::store::OpenRequest;
 
 /// One session of one running process.
 #[derive(Debug)]
@@ -22,6 +24,8 @@ pub struct Instance {
     pub id: InstanceId,
     /// Whose process it is.
     pub plugin: PluginName,
+    /// The version of the plugin that it is of.
+    pub team: TeamId,
     /// The process, where the host started it.
     pub pid: Option<u32>,
     /// When it registered.
@@ -39,6 +43,12 @@ pub struct Instance {
     entry: ArcSwap<PluginEntry>,
     telemetry: ArcSwapOption<OwnFigures>,
     condition: AtomicU8,
+    /// Whether its health probe found it ill.
+    is_ill: AtomicBool,
+    /// What it had not answered when its session ended.
+    lost: OnceLock<Vec<OpenRequest>>,
+    /// Fires when its session has ended.
+    ended: CancellationToken,
     in_flight: AtomicU32,
     most_in_flight: u32,
     unsent_bytes: AtomicUsize,
@@ -144,6 +154,7 @@ impl Registration {
 #[derive(Debug)]
 pub(crate) struct NewInstance {
     pub(crate) id: InstanceId,
+    pub(crate) team: TeamId,
     pub(crate) pid: Option<u32>,
     pub(crate) contract: Contract,
     pub(crate) verified: bool,
@@ -161,6 +172,7 @@ impl Instance {
         Self {
             id: new.id,
             plugin: new.registration.register.plugin.clone(),
+            team: new.team,
             pid: new.pid,
             since: Timestamp::now(),
             contract: new.contract,
@@ -171,6 +183,9 @@ impl Instance {
             entry: ArcSwap::new(new.entry),
             telemetry: ArcSwapOption::empty(),
             condition: AtomicU8::new(CONDITION_HEALTHY),
+            is_ill: AtomicBool::new(false),
+            lost: OnceLock::new(),
+            ended: CancellationToken::new(),
             in_flight: AtomicU32::new(0),
             most_in_flight: new.most_in_flight,
             unsent_bytes: AtomicUsize::new(0),
@@ -226,8 +241,11 @@ impl Instance {
         self.mailbox.is_closed()
     }
 
-    /// How it feels, by its own word and by its beats.
+    /// How it feels: by its own word, by its beats and by its health probe.
     pub fn condition(&self) -> Condition {
+        if self.is_ill.load(Ordering::Relaxed) {
+            return Condition::Down;
+        }
         match self.condition.load(Ordering::Relaxed) {
             CONDITION_HEALTHY => Condition::Healthy,
             CONDITION_DEGRADED => Condition::Degraded,
@@ -245,6 +263,31 @@ impl Instance {
             Condition::Down => CONDITION_DOWN,
         };
         self.condition.swap(value, Ordering::Relaxed) != value
+    }
+
+    /// How many requests are kept that a session had not answered.
+    pub const MOST_LOST: usize = 32;
+
+    /// Notes that its session has ended and what it had not answered by then.
+    pub(crate) fn end_with(&self, lost: Vec<OpenRequest>) {
+        // A session ends once.
+        let _ = self.lost.set(lost);
+        self.ended.cancel();
+    }
+
+    /// Completes when its session has ended.
+    pub(crate) async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+
+    /// What it had not answered when its session ended, the oldest first, [`Self::MOST_LOST`] at most.
+    pub fn lost(&self) -> Vec<OpenRequest> {
+        self.lost.get().cloned().unwrap_or_default()
+    }
+
+    /// Notes what its health probe found; answers whether that is news.
+    pub(super) fn set_ill(&self, is_ill: bool) -> bool {
+        self.is_ill.swap(is_ill, Ordering::Relaxed) != is_ill
     }
 
     /// Whether it may be asked at all.

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::process_table::LaunchProcess;
+use super::team::TeamId;
 use crate::config::PluginEntry;
 
 /// How long after its use the burnt token is accepted once more: the link may have broken before the
@@ -30,6 +31,13 @@ pub enum LaunchEvent {
     Unresponsive,
     /// It beats again.
     Recovered,
+    /// Its health probe failed so often in a row that it is out of rotation.
+    Ill {
+        /// One sentence on what the probe was answered.
+        reason: String,
+    },
+    /// Its health probe is answered again.
+    Well,
     /// It must be replaced: missed beats twice, or owes answers for too long.
     Replace {
         /// One sentence on why.
@@ -51,6 +59,8 @@ pub struct Launch {
     pub plugin: PluginName,
     /// The entry that it was started with.
     pub entry: Arc<PluginEntry>,
+    /// The version of the plugin that it is of.
+    pub team: TeamId,
     /// The process, once it is spawned.
     process: watch::Sender<Option<LaunchProcess>>,
     secrets: Mutex<Secrets>,
@@ -85,7 +95,11 @@ impl Launch {
     /// A launch that has not been spawned, and where its events arrive.
     ///
     /// Sixteen events fit: the supervisor reads them as they come.
-    pub fn new(plugin: PluginName, entry: Arc<PluginEntry>) -> (Self, mpsc::Receiver<LaunchEvent>) {
+    pub fn new(
+        plugin: PluginName,
+        entry: Arc<PluginEntry>,
+        team: TeamId,
+    ) -> (Self, mpsc::Receiver<LaunchEvent>) {
         let (events, receiver) = mpsc::channel(16);
         let secrets =
             Secrets { token: fresh_secret(), burnt: None, forgiven: false, resume: None, earlier: None };
@@ -93,6 +107,7 @@ impl Launch {
             instance: InstanceId::new(),
             plugin,
             entry,
+            team,
             process: watch::Sender::new(None),
             secrets: Mutex::new(secrets),
             retired: AtomicBool::new(false),
@@ -205,7 +220,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("plugin.json"), r#"{"name":"p"}"#).unwrap();
         let entry = PluginEntry::load(folder.path(), None).unwrap();
-        Launch::new("p".parse().unwrap(), Arc::new(entry)).0
+        Launch::new("p".parse().unwrap(), Arc::new(entry), TeamId::default()).0
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! HTTP surface read. Readers take one immutable [`View`] and never wait; a change builds the next
 //! view and swaps it in whole, so nobody sees half of one.
 
+mod demand;
 mod instance;
 mod launch;
 mod mailbox;
@@ -14,6 +15,8 @@ mod route_faults;
 mod route_template;
 mod routes;
 mod status;
+mod swap_story;
+mod team;
 mod topics;
 mod view;
 
@@ -38,6 +41,8 @@ pub use route_template::{
 };
 pub use routes::{Found, LiveRoute, Lookup, RouteTable, names_what_is_the_hosts};
 pub use status::{State, Status};
+pub use swap_story::{ShareStory, SwapState, SwapStory, VersionStory};
+pub use team::{Figures, Side, TeamId, TrafficShare};
 pub use topics::{MOST_TOPICS, TooManyTopics, TopicCounts, TopicFigures, Topics};
 pub use view::{ModelOwner, PluginRecord, View};
 
@@ -53,6 +58,8 @@ pub struct Registry {
     /// The launches that have processes, whether or not they have registered. Beside the view: nobody
     /// waits for these.
     launches: Mutex<Vec<SpawnedLaunch>>,
+    /// How plugins are started on demand.
+    starter: demand::Starter,
 }
 
 /// A launch whose first process was started and of which something may be left.
@@ -62,6 +69,37 @@ pub struct SpawnedLaunch {
     pub plugin: PluginName,
     /// Its first process.
     pub process: LaunchProcess,
+}
+
+/// Another version of a plugin that is to serve from now on.
+#[derive(Debug)]
+pub struct Takeover<'a> {
+    /// The version.
+    pub team: TeamId,
+    /// Its entry.
+    pub entry: Arc<PluginEntry>,
+    /// The real path of its folder.
+    pub root: PathBuf,
+    /// The entry that the plugin must still have: who changed it meanwhile must not lose that.
+    pub replaces: &'a PluginEntry,
+    /// How many of its instances must be in rotation.
+    pub ready: usize,
+    /// What the supervisor sees of it.
+    pub status: Status,
+}
+
+/// Why a version was not put into rotation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotHandedOver {
+    /// Somebody changed the plugin's entry.
+    #[error("its entry was changed while the new version started: swap it again")]
+    EntryChanged,
+    /// Instances that were ready are no longer.
+    #[error("only {ready} of its instances are ready")]
+    TooFew {
+        /// How many are.
+        ready: usize,
+    },
 }
 
 impl Registry {
@@ -80,6 +118,7 @@ impl Registry {
             building: Mutex::new(()),
             changed: watch::Sender::new(0),
             launches: Mutex::default(),
+            starter: demand::Starter::default(),
         }
     }
 
@@ -123,12 +162,15 @@ impl Registry {
         let plugin = instance.plugin.clone();
         let mut replaced = None;
         self.change(&plugin, |record| {
-            let older = record.instances.iter().position(|other| other.id == instance.id);
-            replaced = older.map(|place| record.instances.remove(place));
-            record.offered = instance.registration().models.clone();
-            record.remember_schema(&instance.registration().register);
-            record.registered = Some(Arc::clone(&instance.registration()));
-            record.instances.push(instance);
+            let serves = instance.team == record.team;
+            let place = if serves { &mut record.instances } else { &mut record.standby };
+            let older = place.iter().position(|other| other.id == instance.id);
+            replaced = older.map(|older| place.remove(older));
+            let registration = Arc::clone(&instance.registration());
+            place.push(instance);
+            if serves {
+                record.registers(registration);
+            }
         });
         replaced
     }
@@ -137,6 +179,7 @@ impl Registry {
     pub fn leave(&self, instance: &Arc<Instance>) {
         self.change(&instance.plugin, |record| {
             record.instances.retain(|other| !Arc::ptr_eq(other, instance));
+            record.standby.retain(|other| !Arc::ptr_eq(other, instance));
         });
     }
 
@@ -144,13 +187,9 @@ impl Registry {
     pub fn retire(&self, plugin: &PluginName, launch: InstanceId) -> Vec<Arc<Instance>> {
         let mut retired = Vec::new();
         self.change(plugin, |record| {
-            record.instances.retain(|instance| {
-                let stays = instance.id != launch;
-                if !stays {
-                    retired.push(Arc::clone(instance));
-                }
-                stays
-            });
+            for place in [&mut record.instances, &mut record.standby] {
+                retired.extend(place.extract_if(.., |instance| instance.id == launch));
+            }
         });
         retired
     }
@@ -159,9 +198,9 @@ impl Registry {
     pub fn update(&self, instance: &Arc<Instance>, registration: Registration) {
         let registration = Arc::new(registration);
         self.change(&instance.plugin, |record| {
-            record.offered = registration.models.clone();
-            record.remember_schema(&registration.register);
-            record.registered = Some(Arc::clone(&registration));
+            if instance.team == record.team {
+                record.registers(Arc::clone(&registration));
+            }
             instance.replace_registration(registration);
         });
     }
@@ -169,7 +208,79 @@ impl Registry {
     /// Puts an entry in the place of a plugin's present one: what starts from now on starts with it.
     pub fn set_entry(&self, entry: Arc<PluginEntry>) {
         let plugin = entry.name.clone();
-        self.change(&plugin, |record| record.entry = entry);
+        self.change(&plugin, |record| record.set_entry(entry));
+    }
+
+    /// Puts another version of a plugin into rotation, and takes the present one out: one change, whole
+    /// or not at all. From it on the plugin has the entry and the folder of `takeover`, and offers what
+    /// the instances of that version registered.
+    ///
+    /// # Errors
+    /// Nothing has changed: too few instances are ready, or the entry is not the one that was expected.
+    pub fn hand_over(&self, plugin: &PluginName, takeover: Takeover<'_>) -> Result<(), NotHandedOver> {
+        let building = self.building.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = self.view.load();
+        let record = current.plugin(plugin.as_str()).ok_or(NotHandedOver::EntryChanged)?;
+        if *record.entry != *takeover.replaces {
+            return Err(NotHandedOver::EntryChanged);
+        }
+        let ready = record.sessions_of(takeover.team).filter(|session| session.is_in_rotation()).count();
+        if ready < takeover.ready {
+            return Err(NotHandedOver::TooFew { ready });
+        }
+        let next = current.with(plugin, |record| {
+            (record.entry, record.root) = (takeover.entry, takeover.root);
+            record.team = takeover.team;
+            record.status = takeover.status;
+            record.share = None;
+            let mut sessions = std::mem::take(&mut record.instances);
+            sessions.append(&mut record.standby);
+            (record.instances, record.standby) =
+                sessions.into_iter().partition(|session| session.team == takeover.team);
+            let newest = record.instances.last().map(|session| Arc::clone(&session.registration()));
+            if let Some(registration) = newest {
+                record.registers(registration);
+            }
+        });
+        if let Some(next) = next {
+            self.view.store(Arc::new(next));
+        }
+        drop(building);
+        self.tell(plugin);
+        Ok(())
+    }
+
+    /// Puts an entry and the real path of its folder in the place of `replaces`, if that is still the
+    /// plugin's entry; answers whether it was.
+    pub fn exchange(
+        &self,
+        plugin: &PluginName,
+        replaces: &PluginEntry,
+        entry: Arc<PluginEntry>,
+        root: PathBuf,
+    ) -> bool {
+        let mut is_exchanged = false;
+        self.change(plugin, |record| {
+            is_exchanged = *record.entry == *replaces;
+            if is_exchanged {
+                (record.entry, record.root) = (entry, root);
+            }
+        });
+        is_exchanged
+    }
+
+    /// Shares the requests of a plugin out between two versions, or no longer.
+    pub fn set_share(&self, plugin: &PluginName, share: Option<Arc<TrafficShare>>) {
+        self.change(plugin, |record| record.share = share);
+    }
+
+    /// Tells how far a swap is, unless a later one is told of already.
+    pub fn set_swap(&self, plugin: &PluginName, story: SwapStory) {
+        self.change(plugin, |record| {
+            if record.swap.as_ref().is_none_or(|known| known.number <= story.number) {
+                record.swap = Some(Arc::new(story));
+            }
+        });
     }
 
     /// Enters a plugin behind all others; where its name is known, the entry and the real path of the
@@ -177,7 +288,10 @@ impl Registry {
     pub fn put(&self, entry: Arc<PluginEntry>, root: PathBuf) {
         let name = entry.name.clone();
         if self.plugin(name.as_str()).is_some() {
-            return self.change(&name, |record| (record.entry, record.root) = (entry, root));
+            return self.change(&name, |record| {
+                record.set_entry(entry);
+                record.root = root;
+            });
         }
         let building = self.building.lock().unwrap_or_else(PoisonError::into_inner);
         let next = self.view.load().with_new(PluginRecord::new(entry, root));
@@ -214,6 +328,22 @@ impl Registry {
     /// Notes how an instance feels, and tells those who wait for it if that is news.
     pub fn set_condition(&self, instance: &Instance, condition: Condition) {
         if instance.set_condition(condition) {
+            self.tell(&instance.plugin);
+        }
+    }
+
+    /// Notes that the health probe of an instance found it ill: it is out of rotation.
+    pub fn set_ill(&self, instance: &Instance) {
+        self.set_probed(instance, true);
+    }
+
+    /// Notes that the health probe of an instance found it well again.
+    pub fn set_well(&self, instance: &Instance) {
+        self.set_probed(instance, false);
+    }
+
+    fn set_probed(&self, instance: &Instance, is_ill: bool) {
+        if instance.set_ill(is_ill) {
             self.tell(&instance.plugin);
         }
     }

@@ -9,7 +9,11 @@ use bkg_protocol::{CapabilityName, PluginName};
 use indexmap::IndexMap;
 use serde_json::Value;
 
-use super::{Capacity, DeclaredRoute, Instance, Registration, RouteFaults, RouteTable, State, Status};
+use super::demand::models_by_entry;
+use super::{
+    Capacity, DeclaredRoute, Instance, Registration, RouteFaults, RouteTable, State, Status, SwapStory,
+    TeamId, TrafficShare,
+};
 use crate::config::PluginEntry;
 
 /// The table at one moment.
@@ -34,9 +38,20 @@ pub struct PluginRecord {
     pub root: PathBuf,
     /// What the supervisor sees.
     pub status: Status,
-    /// Its registered instances, oldest first.
+    /// The registered instances of the version that serves, oldest first.
     pub instances: Vec<Arc<Instance>>,
-    /// The models of its last registration. They outlive it, so that a model whose plugin is
+    /// The registered instances of versions that do not serve: one that is to take over, or has handed
+    /// over. What they offer is not seen.
+    pub standby: Vec<Arc<Instance>>,
+    /// The version that serves.
+    pub team: TeamId,
+    /// How requests are shared with a version on trial.
+    pub share: Option<Arc<TrafficShare>>,
+    /// The swap that is under way, else the last one.
+    pub swap: Option<Arc<SwapStory>>,
+    /// Whether somebody stopped it, so that requests do not start it.
+    pub is_held: bool,
+    /// The models of its last registration, or of its entry. They outlive it, so that a model whose plugin is
     /// restarting is unavailable rather than unknown.
     pub offered: Vec<Model>,
     /// The schema of its settings that it registered last. It outlives the registration, so that
@@ -62,16 +77,29 @@ pub struct ModelOwner {
 impl PluginRecord {
     pub(super) fn new(entry: Arc<PluginEntry>, root: PathBuf) -> Self {
         Self {
+            offered: models_by_entry(&entry),
             entry,
             root,
+            is_held: false,
             status: Status::now(State::Stopped, None),
             instances: Vec::new(),
-            offered: Vec::new(),
+            standby: Vec::new(),
+            team: TeamId::default(),
+            share: None,
+            swap: None,
             schema: None,
             registered: None,
             route_faults: Arc::default(),
             capacity: Arc::default(),
         }
+    }
+
+    /// Puts another entry in the place of the present one.
+    pub(super) fn set_entry(&mut self, entry: Arc<PluginEntry>) {
+        if self.registered.is_none() {
+            self.offered = models_by_entry(&entry);
+        }
+        self.entry = entry;
     }
 
     /// The HTTP routes of its last registration; they outlive it as `offered` does. `None` if it has not
@@ -123,6 +151,23 @@ impl PluginRecord {
     /// Where the plugin says that it listens itself.
     pub fn own_port(&self) -> Option<u16> {
         self.instances.iter().find_map(|instance| instance.registration().register.port.number())
+    }
+
+    /// The sessions of all versions, also those that do not serve.
+    pub fn sessions(&self) -> impl Iterator<Item = &Arc<Instance>> {
+        self.instances.iter().chain(&self.standby)
+    }
+
+    /// The sessions of one version.
+    pub fn sessions_of(&self, team: TeamId) -> impl Iterator<Item = &Arc<Instance>> {
+        self.sessions().filter(move |session| session.team == team)
+    }
+
+    /// Takes what an instance registered for what the plugin offers.
+    pub(super) fn registers(&mut self, registration: Arc<Registration>) {
+        self.offered = registration.models.clone();
+        self.remember_schema(&registration.register);
+        self.registered = Some(registration);
     }
 
     /// Whether some instance is in rotation and answers the capability.
@@ -196,6 +241,11 @@ impl View {
     /// The plugins with a registered instance that answers a capability, in order of preference.
     pub fn answering(&self, capability: &str) -> &[Arc<PluginRecord>] {
         self.answering.get(capability).map_or(&[], Vec::as_slice)
+    }
+
+    /// The plugins that would be started for a capability, or are being started, in order of preference.
+    pub fn coming_for(&self, capability: &str) -> impl Iterator<Item = &Arc<PluginRecord>> {
+        preferred(&self.plugins, &self.order, capability).filter(move |record| record.comes_for(capability))
     }
 
     /// The HTTP routes of all plugins.

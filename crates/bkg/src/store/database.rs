@@ -12,6 +12,7 @@ use bkg_sqlite::{Database, DatabaseError, Definition, Presence};
 use super::audit::{self, Audit, AuditKey};
 use super::mirror::Mirror;
 use super::revisions::Revisions;
+use super::runs::Runs;
 use super::settings::{self, Settings};
 use super::usage::Usage;
 use super::vault::{self, Vault};
@@ -28,6 +29,8 @@ pub struct Store {
     pub settings: Settings,
     /// What was saved of the entries of plugins.
     pub revisions: Revisions,
+    /// What became of plugins.
+    pub runs: Runs,
     /// What seals the secrets among it.
     pub vault: Vault,
     /// What is in effect, for people to read.
@@ -55,6 +58,7 @@ impl Store {
                 usage: Usage::new(database.clone()),
                 settings: Settings::new(database.clone(), key.clone()),
                 revisions: Revisions::new(database.clone(), key),
+                runs: Runs::new(database.clone()),
                 vault,
                 mirror: Mirror::new(data_dir, database.clone()),
                 database,
@@ -87,7 +91,11 @@ pub(super) const DEFINITION: Definition = Definition {
     what: "the host's database",
     // `bkgh` in ASCII.
     application_id: 0x626b_6768,
-    migrations: &[include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql")],
+    migrations: &[
+        include_str!("migrations/0001.sql"),
+        include_str!("migrations/0002.sql"),
+        include_str!("migrations/0003.sql"),
+    ],
 };
 
 /// Where the database of a data directory is.
@@ -441,7 +449,7 @@ pub(crate) mod tests {
         };
         assert_eq!(version(&path(directory.path())), 1);
         TestStore::open(&directory).unwrap().close();
-        assert_eq!(version(&path(directory.path())), 2);
+        assert_eq!(version(&path(directory.path())), DEFINITION.migrations.len() as i64);
     }
 
     #[test]

@@ -28,7 +28,8 @@ impl Backoff {
             return Duration::ZERO;
         }
         let doubled = FIRST.saturating_mul(1 << (earlier - 1).min(16)).min(LONGEST);
-        doubled.mul_f64(0.8 + 0.4 * jitter)
+        // The longest is never exceeded, so that it may be promised.
+        doubled.mul_f64(0.8 + 0.4 * jitter).min(LONGEST)
     }
 
     /// How often it was started again.
@@ -54,6 +55,22 @@ mod tests {
             let mut backoff = Backoff::default();
             backoff.next(Duration::ZERO, jitter);
             assert_eq!(backoff.next(Duration::ZERO, jitter).as_millis(), expected);
+        }
+    }
+
+    #[test]
+    fn no_wait_is_longer_than_the_longest() {
+        let mut backoff = Backoff::default();
+        let waits = (0..100).map(|_| backoff.next(Duration::ZERO, 1.0)).max();
+        assert_eq!(waits, Some(LONGEST));
+    }
+
+    #[test]
+    fn who_falls_at_once_has_fallen_five_times_within_ten_seconds() {
+        for jitter in [0.0, 0.5, 1.0] {
+            let mut backoff = Backoff::default();
+            let until_the_fifth: Duration = (0..4).map(|_| backoff.next(Duration::ZERO, jitter)).sum();
+            assert!(until_the_fifth < Duration::from_secs(10), "{until_the_fifth:?}");
         }
     }
 

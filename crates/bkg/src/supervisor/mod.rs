@@ -5,14 +5,20 @@
 //! invariant: `stopped` is said when nothing of a launch is left.
 
 mod backoff;
+pub mod chronicle;
 pub mod environment;
 pub mod exit;
 pub mod folder;
 mod output;
 mod prepare;
+pub(crate) mod probe;
 pub mod processes;
+mod requires;
 mod seat;
 pub mod spawn;
+mod swap;
+mod swapping;
+mod team;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -22,7 +28,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use bkg_protocol::message::LogLevel;
 use bkg_protocol::{InstanceId, PluginName, RawJson};
 use serde_json::json;
-use tokio::sync::{Mutex, Semaphore, mpsc, watch};
+use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -30,10 +36,11 @@ use tracing::{info, warn};
 use crate::config::{HostConfig, PluginEntry};
 use crate::logs::{Logs, NewLine};
 use crate::registry::process_table::ProcessTableError;
-use crate::registry::{PrivateListener, Registry, State, Status};
+use crate::registry::{PrivateListener, Registry, State, Status, TeamId};
 use crate::store::{DataDir, Ledger, LedgerEntry, StoreError};
 
 pub use spawn::{Spawner, SpawnerError};
+pub use swap::{Share, SwapOrder, SwapOutcome, SwapRefused, SwapStage, SwapTicket};
 
 /// Why the supervisor cannot work.
 #[derive(Debug, thiserror::Error)]
@@ -97,8 +104,10 @@ fn run_ended(exit: Option<ExitCause>) -> RawJson {
     RawJson::of(&json!({ "event": "run-ended", "exit": exit }))
 }
 
+use chronicle::Chronicler;
 use exit::ExitCause;
-use seat::Seat;
+use swapping::{Interruption, Underway};
+use team::{Role, Team};
 
 /// What the supervisor works with.
 #[derive(Debug)]
@@ -111,6 +120,8 @@ pub struct Supervision {
     pub logs: Logs,
     /// The ledger and the plugins' directories.
     pub data: Arc<DataDir>,
+    /// Who keeps what is told of plugins.
+    pub chronicler: Arc<Chronicler>,
     /// Who starts processes.
     pub spawner: Spawner,
     /// Where the listeners of launches go: to the bus.
@@ -157,8 +168,22 @@ pub struct Supervisor {
 #[derive(Debug)]
 struct Row {
     plugin: Arc<Plugin>,
-    /// One for each seat that there ever was; those beyond the count are wanted down.
-    wanted: std::sync::Mutex<Vec<watch::Sender<Wanted>>>,
+    teams: std::sync::Mutex<Teams>,
+}
+
+/// The versions of a plugin that have seats.
+#[derive(Debug)]
+struct Teams {
+    /// The one that serves.
+    serving: Arc<Team>,
+    /// All others: at most one that is to take over, and those that finish what they have.
+    others: Vec<Arc<Team>>,
+    /// The number of the newest.
+    newest: TeamId,
+    /// How many swaps there were.
+    swaps: u64,
+    /// The last swap, until it is settled.
+    swap: Option<Underway>,
 }
 
 /// No plugin has this name.
@@ -173,16 +198,27 @@ struct Plugin {
     supervision: Arc<Supervision>,
     /// How many processes may be starting, over all plugins.
     starts: Arc<Semaphore>,
+    /// Where seats and swaps run.
+    tasks: TaskTracker,
+    /// Seats that are empty end when it fires, and swaps.
+    stop: CancellationToken,
     /// Held while the folder is prepared: once for all seats.
     preparing: Mutex<()>,
     /// Why the last word came, for as long as what follows from it has no reason of its own.
     because: std::sync::Mutex<Option<String>>,
-    /// How each seat stands; what they add up to is the plugin's status.
-    seats: std::sync::Mutex<Seats>,
+    /// How each seat stands; what those of the version that serves add up to is the plugin's status.
+    board: std::sync::Mutex<Board>,
 }
 
-/// How the seats of a plugin stand.
-#[derive(Debug)]
+/// How the seats of every version of a plugin stand.
+#[derive(Debug, Default)]
+struct Board {
+    serving: TeamId,
+    teams: HashMap<TeamId, Seats>,
+}
+
+/// How the seats of one version stand.
+#[derive(Debug, Default)]
 struct Seats {
     /// How many there are to be; those beyond it count only until they are empty.
     count: usize,
@@ -209,6 +245,27 @@ impl Supervisor {
         supervisor
     }
 
+    /// Starts a plugin for a request that needs it, unless somebody stopped it. One that is on its way is
+    /// left alone, so that many requests make one start.
+    pub fn start_on_demand(&self, plugin: &PluginName) {
+        let is_due = |record: &Arc<crate::registry::PluginRecord>| {
+            record.starts_on_demand() && record.status.state == State::Stopped
+        };
+        if !self.supervision.registry.plugin(plugin.as_str()).as_ref().is_some_and(is_due) {
+            return;
+        }
+        let begin = |wanted: Wanted| Wanted {
+            up: true,
+            generation: wanted.generation + u64::from(!wanted.up),
+            starts: wanted.starts + 1,
+        };
+        if let Ok(row) = self.row(plugin.as_str()) {
+            row.plugin.set_because(Some("a request needs it".to_owned()));
+        }
+        // Its name was in the registry a moment ago, and names stay.
+        let _ = self.change(plugin.as_str(), Some("a request needs it"), None, begin);
+    }
+
     /// Seats for one more plugin, which the registry knows already; starts it if it has `autostart`.
     pub fn add(&self, entry: &PluginEntry) {
         let name = entry.name.clone();
@@ -217,15 +274,36 @@ impl Supervisor {
             name: name.clone(),
             supervision: Arc::clone(&self.supervision),
             starts: Arc::clone(&self.starts),
+            tasks: self.tasks.clone(),
+            stop: self.stop.clone(),
             preparing: Mutex::new(()),
             because: std::sync::Mutex::default(),
-            seats: std::sync::Mutex::new(Seats { count: 0, statuses: Vec::new() }),
+            board: std::sync::Mutex::default(),
         });
-        let row = Arc::new(Row { plugin, wanted: std::sync::Mutex::default() });
+        self.tell_requirements(&plugin);
+        let row = Arc::new(Row::new(plugin));
         let mut plugins = self.plugins.write().unwrap_or_else(PoisonError::into_inner);
         if let Entry::Vacant(place) = plugins.entry(name) {
             place.insert(Arc::clone(&row));
-            row.set_count(entry.instances as usize, first, &self.tasks, &self.stop);
+            row.set_count(entry.instances as usize, first);
+        }
+    }
+
+    /// Says in the plugin's log what it requires in vain, or of itself.
+    fn tell_requirements(&self, plugin: &Plugin) {
+        let view = self.supervision.registry.view();
+        let Some(record) = view.plugin(plugin.name.as_str()) else { return };
+        for unknown in requires::unknown(&view, record) {
+            let line = format!(
+                "it requires `{unknown}`, which no plugin is called and none of them offers: it is not waited for"
+            );
+            plugin.log(LogLevel::Info, line);
+        }
+        if let Some(circle) = requires::circle(&view, &plugin.name) {
+            let path = circle.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" requires ");
+            let line = format!("what it requires goes in a circle and is not waited for there: {path}");
+            warn!(plugin = %plugin.name, circle = path, "plugins require one another in a circle");
+            plugin.log(LogLevel::Warn, line);
         }
     }
 
@@ -236,7 +314,7 @@ impl Supervisor {
     /// The name is not known.
     pub fn set_instances(&self, plugin: &str, count: u32) -> Result<(), UnknownPlugin> {
         let row = self.row(plugin)?;
-        row.set_count(count as usize, Wanted::default(), &self.tasks, &self.stop);
+        row.set_count(count as usize, Wanted::default());
         Ok(())
     }
 
@@ -245,8 +323,9 @@ impl Supervisor {
     /// # Errors
     /// The name is not known.
     pub fn want_up(&self, plugin: &str) -> Result<(), UnknownPlugin> {
+        self.release(plugin)?;
         // A seat that has not yet heard of the stop before this must not take both for nothing.
-        self.change(plugin, None, |wanted| Wanted {
+        self.change(plugin, None, None, |wanted| Wanted {
             up: true,
             generation: wanted.generation + u64::from(!wanted.up),
             starts: wanted.starts + 1,
@@ -259,7 +338,9 @@ impl Supervisor {
     /// # Errors
     /// The name is not known.
     pub fn want_down(&self, plugin: &str) -> Result<(), UnknownPlugin> {
-        self.change(plugin, None, |wanted| Wanted { up: false, ..wanted }).map(drop)
+        self.hold(plugin)?;
+        let stopped = Some(Interruption::Stopped);
+        self.change(plugin, None, stopped, |wanted| Wanted { up: false, ..wanted }).map(drop)
     }
 
     /// The same, with the reason that is shown; answers whether it was wanted up.
@@ -267,7 +348,9 @@ impl Supervisor {
     /// # Errors
     /// The name is not known.
     pub fn want_down_because(&self, plugin: &str, why: &str) -> Result<bool, UnknownPlugin> {
-        self.change(plugin, Some(why), |wanted| Wanted { up: false, ..wanted })
+        self.hold(plugin)?;
+        let stopped = Some(Interruption::Stopped);
+        self.change(plugin, Some(why), stopped, |wanted| Wanted { up: false, ..wanted })
     }
 
     /// Wants a plugin's processes replaced, or started if there are none.
@@ -275,8 +358,9 @@ impl Supervisor {
     /// # Errors
     /// The name is not known.
     pub fn want_again(&self, plugin: &str) -> Result<(), UnknownPlugin> {
+        self.release(plugin)?;
         let again = |wanted: Wanted| Wanted { up: true, generation: wanted.generation + 1, ..wanted };
-        self.change(plugin, None, again).map(drop)
+        self.change(plugin, None, Some(Interruption::Restarted), again).map(drop)
     }
 
     /// Wants a plugin's processes replaced where they are wanted; what somebody stopped stays stopped.
@@ -284,7 +368,7 @@ impl Supervisor {
     /// # Errors
     /// The name is not known.
     pub fn replace(&self, plugin: &str) -> Result<(), UnknownPlugin> {
-        self.change(plugin, None, Wanted::replaced).map(drop)
+        self.change(plugin, None, Some(Interruption::Restarted), Wanted::replaced).map(drop)
     }
 
     /// The same, with the reason that is shown until they run; answers whether they are wanted. What
@@ -293,28 +377,70 @@ impl Supervisor {
     /// # Errors
     /// The name is not known.
     pub fn replace_because(&self, plugin: &str, why: &str) -> Result<bool, UnknownPlugin> {
-        self.change(plugin, Some(why), Wanted::replaced)
+        self.change(plugin, Some(why), Some(Interruption::Restarted), Wanted::replaced)
     }
 
-    /// Gives every seat of a plugin another word; answers whether one was wanted up before.
+    /// Has another version of a plugin take over: the new version starts beside the one that serves, and
+    /// takes its place when all its instances are registered, well, and have answered their probe. Until
+    /// then everything stays as it is, and it stays so if the new version fails. A swap before, which is
+    /// not decided yet, ends.
+    ///
+    /// Where two versions may not run side by side, or none runs, the new one is started in the place of
+    /// the one before, and that one again if it fails.
+    ///
+    /// # Errors
+    /// Nothing was begun.
+    pub fn swap(&self, plugin: &str, order: SwapOrder) -> Result<SwapTicket, SwapRefused> {
+        self.release(plugin)?;
+        self.row(plugin)?.swap(order)
+    }
+
+    /// Ends the swap of a plugin that is not decided yet, as if another had been ordered.
+    ///
+    /// # Errors
+    /// The name is not known.
+    pub fn give_up_swap(&self, plugin: &str) -> Result<(), UnknownPlugin> {
+        self.row(plugin)?.lock_teams().interrupt(Interruption::Superseded);
+        Ok(())
+    }
+
+    /// Gives every seat of the version that serves another word; answers whether one was wanted up
+    /// before. A swap that is not decided yet ends, if the word is an `interruption` to it.
     fn change(
         &self,
         plugin: &str,
         because: Option<&str>,
+        interruption: Option<Interruption>,
         edit: impl Fn(Wanted) -> Wanted,
     ) -> Result<bool, UnknownPlugin> {
         let row = self.row(plugin)?;
-        let wanted = row.wanted.lock().expect("no holder of the lock panics");
-        let count = row.plugin.count();
-        let was_up = wanted.iter().take(count).any(|wanted| wanted.borrow().up);
+        let teams = row.lock_teams();
+        let count = row.plugin.count(teams.serving.id);
+        let was_up = teams.serving.is_wanted(count);
+        if let Some(interruption) = interruption {
+            teams.interrupt(interruption);
+        }
+        if interruption == Some(Interruption::Stopped) {
+            teams.others.iter().for_each(|team| team.hurry());
+        }
         if was_up || because.is_none() {
             // Before the word: whoever acts on it finds the reason.
             row.plugin.set_because(because.map(str::to_owned));
         }
-        for wanted in wanted.iter().take(count) {
-            wanted.send_modify(|wanted| *wanted = edit(*wanted));
-        }
+        teams.serving.change(count, edit);
         Ok(was_up)
+    }
+
+    /// Requests do not start it from here on.
+    fn hold(&self, plugin: &str) -> Result<(), UnknownPlugin> {
+        self.supervision.registry.hold(&self.row(plugin)?.plugin.name);
+        Ok(())
+    }
+
+    /// Requests may start it when it rests.
+    fn release(&self, plugin: &str) -> Result<(), UnknownPlugin> {
+        self.supervision.registry.release(&self.row(plugin)?.plugin.name);
+        Ok(())
     }
 
     fn row(&self, plugin: &str) -> Result<Arc<Row>, UnknownPlugin> {
@@ -322,65 +448,84 @@ impl Supervisor {
         plugins.get(plugin).cloned().ok_or_else(|| UnknownPlugin(plugin.to_owned()))
     }
 
-    /// Stops every plugin, all at once, and returns when nothing of any is left.
+    /// Stops every plugin, each after those that require it and otherwise all at once, and returns when
+    /// nothing of any is left.
     pub async fn shut_down(&self) {
         self.stop.cancel();
-        for row in self.plugins.read().unwrap_or_else(PoisonError::into_inner).values() {
-            for wanted in row.wanted.lock().expect("no holder of the lock panics").iter() {
-                wanted.send_modify(|wanted| wanted.up = false);
+        let rows: HashMap<PluginName, Arc<Row>> =
+            self.plugins.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let groups = requires::stop_order(&self.supervision.registry.view(), rows.keys().cloned());
+        for group in groups {
+            let mut teams = Vec::new();
+            for row in group.iter().filter_map(|name| rows.get(name)) {
+                let of_row = row.lock_teams();
+                for team in of_row.others.iter().chain([&of_row.serving]) {
+                    team.want_all_down();
+                    team.hurry();
+                    teams.push(Arc::clone(team));
+                }
             }
+            // Bounded: a seat that is told to go with the host leaves what it cannot end.
+            futures_util::future::join_all(teams.iter().map(|team| team.gone())).await;
         }
         self.tasks.wait().await;
     }
 }
 
 impl Row {
-    /// Further seats are wanted the same as the first; `first` is for where there is none yet.
-    fn set_count(&self, count: usize, first: Wanted, tasks: &TaskTracker, stop: &CancellationToken) {
-        let mut wanted = self.wanted.lock().expect("no holder of the lock panics");
-        // Read under the lock: a stop must not come between this word and the seats that get it.
-        let word = wanted.first().map_or(first, |wanted| *wanted.borrow());
-        let before = self.plugin.set_count(count);
-        for (number, seat) in wanted.iter().enumerate() {
-            if number >= count {
-                seat.send_modify(|wanted| wanted.up = false);
-            } else if number >= before {
-                // A seat that was given up and comes back: what it stopped for is over.
-                seat.send_modify(|seat| {
-                    *seat = Wanted { generation: seat.generation.max(word.generation) + 1, ..word };
-                });
-            }
-        }
-        for number in wanted.len()..count {
-            let (sender, receiver) = watch::channel(word);
-            tasks.spawn(Seat::new(number, Arc::clone(&self.plugin), receiver, stop.clone()).run());
-            wanted.push(sender);
-        }
+    fn new(plugin: Arc<Plugin>) -> Self {
+        let (newest, swaps) = (TeamId::default(), 0);
+        let serving = Team::new(newest, Role::Serves);
+        let teams = Teams { serving, others: Vec::new(), newest, swaps, swap: None };
+        Self { plugin, teams: std::sync::Mutex::new(teams) }
+    }
+
+    /// Brings the version that serves to so many seats; `first` is for where there is none yet.
+    fn set_count(&self, count: usize, first: Wanted) {
+        let teams = self.lock_teams();
+        let before = self.plugin.set_count(teams.serving.id, count);
+        teams.serving.set_count(&self.plugin, before, count, first);
+    }
+
+    fn lock_teams(&self) -> std::sync::MutexGuard<'_, Teams> {
+        self.teams.lock().expect("no holder of the lock panics")
     }
 }
 
 impl Plugin {
-    /// Notes how a seat stands and what that makes of the plugin.
-    fn set_status(&self, seat: usize, state: State, reason: Option<String>, restarts: u32) {
-        let because = self.because(state);
-        let reason = reason.or(because);
-        let status = Status { restarts, ..Status::now(state, reason) };
+    /// Notes how a seat stands and what that makes of the plugin; answers the reason that is shown.
+    fn set_status(
+        &self,
+        team: TeamId,
+        seat: usize,
+        state: State,
+        reason: Option<String>,
+        restarts: u32,
+    ) -> Option<String> {
         // Held until the sum is in the registry: an older sum must not arrive there after a newer one.
-        let mut seats = self.seats.lock().expect("no holder of the lock panics");
+        let mut board = self.lock_board();
+        let serves = board.serving == team;
+        let reason = reason.or_else(|| if serves { self.because(state) } else { None });
+        let status = Status { restarts, ..Status::now(state, reason.clone()) };
+        // A version whose seats are gone says nothing more.
+        let Some(seats) = board.teams.get_mut(&team) else { return reason };
         let known = &mut seats.statuses[seat];
         if (known.state, &known.reason, known.restarts) == (state, &status.reason, restarts) {
-            return;
+            return reason;
         }
         match state {
             State::Failed | State::Backoff | State::Unresponsive => {
-                warn!(plugin = %self.name, state = state.as_str(), reason = status.reason, "plugin status changed");
+                warn!(plugin = %self.name, serves, state = state.as_str(), reason = status.reason, "plugin status changed");
             }
             _ => {
-                info!(plugin = %self.name, state = state.as_str(), reason = status.reason, "plugin status changed");
+                info!(plugin = %self.name, serves, state = state.as_str(), reason = status.reason, "plugin status changed");
             }
         }
         *known = status;
-        self.supervision.registry.set_status(&self.name, seats.sum_up());
+        if serves || board.is_at_rest() {
+            self.supervision.registry.set_status(&self.name, board.sum_up());
+        }
+        reason
     }
 
     fn set_because(&self, because: Option<String>) {
@@ -399,18 +544,24 @@ impl Plugin {
         }
     }
 
-    fn count(&self) -> usize {
-        self.seats.lock().expect("no holder of the lock panics").count
+    fn count(&self, team: TeamId) -> usize {
+        self.lock_board().teams.get(&team).map_or(0, |seats| seats.count)
     }
 
-    /// Notes how many seats there are to be, and answers how many there were.
-    fn set_count(&self, count: usize) -> usize {
-        let mut seats = self.seats.lock().expect("no holder of the lock panics");
+    fn lock_board(&self) -> std::sync::MutexGuard<'_, Board> {
+        self.board.lock().expect("no holder of the lock panics")
+    }
+
+    /// Notes how many seats a version is to have, and answers how many there were.
+    fn set_count(&self, team: TeamId, count: usize) -> usize {
+        let mut board = self.lock_board();
+        let serves = board.serving == team;
+        let seats = board.teams.entry(team).or_default();
         if seats.statuses.len() < count {
             seats.statuses.resize(count, Status::now(State::Stopped, None));
         }
         let before = std::mem::replace(&mut seats.count, count);
-        if before > 0 {
+        if serves && before > 0 {
             self.supervision.registry.set_status(&self.name, seats.sum_up());
         }
         before
@@ -468,6 +619,31 @@ fn sum_up<'a>(seats: impl DoubleEndedIterator<Item = &'a Status> + Clone) -> Sta
         summary.reason = Some(format!("{running} of {all} instances run"));
     }
     summary
+}
+
+impl Board {
+    /// Whether nothing of the version that serves is left.
+    fn is_at_rest(&self) -> bool {
+        self.teams.get(&self.serving).is_some_and(|seats| seats.sum_up().state == State::Stopped)
+    }
+
+    /// The plugin's status: that of the version that serves. It is not stopped while another finishes.
+    fn sum_up(&self) -> Status {
+        let status = self.teams[&self.serving].sum_up();
+        let is_left = |(team, seats): (&TeamId, &Seats)| {
+            *team != self.serving && seats.statuses.iter().any(|status| !is_empty(status.state))
+        };
+        if status.state == State::Stopped && self.teams.iter().any(is_left) {
+            let reason = "another version of it is being ended".to_owned();
+            return Status { restarts: status.restarts, ..Status::now(State::Draining, Some(reason)) };
+        }
+        status
+    }
+}
+
+/// Whether a seat in this state has no process.
+fn is_empty(state: State) -> bool {
+    matches!(state, State::Stopped | State::Failed | State::Backoff)
 }
 
 impl Seats {

@@ -3,27 +3,32 @@
 //! Both pipes are read for as long as anyone holds them, however fast and whatever comes: a process
 //! must never block because nobody reads. The log itself bounds what is kept.
 
+use std::collections::VecDeque;
+
 use bkg_protocol::InstanceId;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::logs::{LineSplitter, LogStream, NewLine, PluginLog, SplitLine, printable};
 
-/// How much of a last line is kept, in bytes.
+/// How much of each of the last lines is kept, in bytes.
 const LAST_WORDS: usize = 500;
+/// How many of the last lines are kept.
+const LAST_LINES: usize = 20;
 
-/// Reads a pipe to its end, and answers the last line in which something stands.
+/// Reads a pipe to its end, and answers the last lines in which something stands, the oldest first.
 pub(super) async fn drain(
     mut pipe: impl AsyncRead + Unpin,
     stream: LogStream,
     log: PluginLog,
     instance: InstanceId,
-) -> Option<String> {
+) -> Vec<String> {
     let mut splitter = LineSplitter::default();
     let mut buffer = vec![0; 16 << 10];
-    let mut last_line = String::new();
+    let mut last_lines = VecDeque::with_capacity(LAST_LINES);
     let mut take = |line: SplitLine| {
         if !line.text.trim().is_empty() {
-            last_line = printable(line.text.trim(), LAST_WORDS).0;
+            last_lines.truncate(LAST_LINES - 1);
+            last_lines.push_front(printable(line.text.trim(), LAST_WORDS).0);
         }
         log.append(NewLine::raw(stream, line).instance(instance));
     };
@@ -36,5 +41,5 @@ pub(super) async fn drain(
         tokio::task::yield_now().await;
     }
     splitter.finish(&mut take);
-    (!last_line.is_empty()).then_some(last_line)
+    last_lines.into_iter().rev().collect()
 }

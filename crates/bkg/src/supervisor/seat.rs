@@ -19,25 +19,28 @@ use sha2::{Digest, Sha256};
 use tokio::process::Child;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::warn;
 
 use super::backoff::Backoff;
+use super::chronicle::{self, Began, Chronicle};
 use super::environment::{BusPlace, LaunchPlace, launch_environment};
 use super::exit::{ExitCause, MemoryWatch};
 use super::prepare::Milestone;
+use super::probe;
 use super::processes::stop_launch;
 use super::spawn::{LaunchCommand, LaunchLimits, Launched};
-use super::{Plugin, Wanted, output, run_ended, run_started};
+use super::team::Team;
+use super::{Plugin, Wanted, output, requires, run_ended, run_started};
 use crate::config::RestartPolicy;
 use crate::logs::{LogStream, NewLine};
 use crate::registry::process_table::LaunchProcess;
 use crate::registry::{
     Instance as Session, Launch, LaunchEvent, Order, PluginRecord, PrivateListener, State,
 };
-use crate::store::{LedgeredProcess, PluginDirs, replace};
+use crate::store::{LedgeredProcess, OpenRequest, PluginDirs, RunOutcome, replace};
 
 /// How long a registered process may be without a session before it counts as lost.
 const RECONNECT_WITHIN: Duration = Duration::from_secs(30);
@@ -48,18 +51,23 @@ const STARTS_FOR: Duration = Duration::from_secs(5);
 const LAST_WORDS_WITHIN: Duration = Duration::from_secs(1);
 /// How long until processes that could not be ended are tried again.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// How often it is looked whether a session that drains has answered everything.
+const LOOKS_EVERY: Duration = Duration::from_millis(50);
 /// How the names of runtime configurations end; each launch has its own.
 const RUNTIME_CONFIG: &str = "config.runtime.json";
 
 pub(super) struct Seat {
     number: usize,
     plugin: Arc<Plugin>,
+    /// The version whose seat it is.
+    team: Arc<Team>,
     wanted: watch::Receiver<Wanted>,
     /// Ends the task when its process has ended.
     stop: CancellationToken,
     /// The word that the present process was started for.
     serving: Wanted,
     backoff: Backoff,
+    chronicle: Chronicle,
 }
 
 /// A process that runs, with everything that has to be undone when it ends.
@@ -79,12 +87,20 @@ struct Running {
     registered_at: Option<Instant>,
     /// The session that it has now.
     session: Option<Arc<Session>>,
+    /// The one that it had last.
+    last_session: Option<Arc<Session>>,
+    /// Asks the session whether it is well; goes with it.
+    probing: Option<AbortOnDropHandle<()>>,
+    /// Whether the session misses its beats.
+    is_silent: bool,
+    /// What its health probe found, while it keeps the session out of rotation.
+    ill: Option<String>,
     /// Why the bus refused its last registration.
     refused: Option<String>,
     /// Done when everything that it wrote is in the log.
     output: TaskTracker,
-    /// Answers the last line that it wrote on standard error, once nobody can write another.
-    last_words: Option<JoinHandle<Option<String>>>,
+    /// Answers the last lines that it wrote on standard error, once nobody can write another.
+    last_words: Option<JoinHandle<Vec<String>>>,
 }
 
 /// What can happen to a launch.
@@ -131,7 +147,7 @@ struct Spawned {
     child: Child,
     ran_through: Option<PathBuf>,
     output: TaskTracker,
-    last_words: JoinHandle<Option<String>>,
+    last_words: JoinHandle<Vec<String>>,
 }
 
 /// What ending a launch took, or why some processes of it are still there.
@@ -157,14 +173,17 @@ impl Seat {
     pub(super) fn new(
         number: usize,
         plugin: Arc<Plugin>,
+        team: Arc<Team>,
         wanted: watch::Receiver<Wanted>,
-        stop: CancellationToken,
     ) -> Self {
         let serving = Wanted::default();
-        Self { number, plugin, wanted, stop, serving, backoff: Backoff::default() }
+        let stop = plugin.stop.clone();
+        let chronicler = Arc::clone(&plugin.supervision.chronicler);
+        let chronicle = Chronicle::new(chronicler, plugin.name.clone(), number);
+        Self { number, plugin, team, wanted, stop, serving, backoff: Backoff::default(), chronicle }
     }
 
-    /// Keeps the wanted state until the host stops.
+    /// Keeps the wanted state until the host stops or the version is dismissed.
     pub(super) async fn run(mut self) {
         loop {
             let Some(wanted) = self.next_wanted(|wanted| wanted.up).await else { return };
@@ -190,11 +209,14 @@ impl Seat {
         }
     }
 
-    /// Waits for a word; `None` when the host stops.
+    /// Waits for a word; `None` when the host stops or the version is dismissed.
     async fn next_wanted(&mut self, heard: impl FnMut(&Wanted) -> bool) -> Option<Wanted> {
-        let stop = self.stop.clone();
-        let word = stop.run_until_cancelled(self.wanted.wait_for(heard)).await?;
-        word.ok().map(|wanted| *wanted)
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => None,
+            () = self.team.dismissed() => None,
+            word = self.wanted.wait_for(heard) => word.ok().map(|wanted| *wanted),
+        }
     }
 
     fn is_wanted_anew(&self) -> bool {
@@ -234,6 +256,7 @@ impl Seat {
             Err(NotStarted(reason)) => {
                 self.forget_starts();
                 self.plugin.log(LogLevel::Error, reason.clone());
+                self.team.failed(self.serving.generation, &reason);
                 return self.after_failure(Duration::ZERO, reason);
             }
         };
@@ -243,12 +266,15 @@ impl Seat {
         let registered_at = running.registered_at;
         let refused = running.refused.take();
         let last_words = running.last_words.take();
+        let last_session = running.last_session.take();
         let run = running.launch.instance;
         let healthy = registered_at.map_or(Duration::ZERO, |at| at.elapsed());
         match ending {
             Ending::Wanted => match self.stop(running).await {
                 Ok(ended) => {
                     self.say_ended(run, LogLevel::Info, "it was stopped".to_owned(), ended.exit);
+                    let (outcome, reason) = self.why_ended();
+                    self.tell_end(outcome, reason, ended.exit, last_words, last_session).await;
                     Rest::STOPPED
                 }
                 Err(reason) => Rest::Down { state: State::Failed, reason: Some(reason) },
@@ -259,12 +285,13 @@ impl Seat {
                     Err(reason) => return Rest::Down { state: State::Failed, reason: Some(reason) },
                 };
                 let entrypoint = self.entrypoint();
+                let words = heard(last_words).await;
                 let what = match (registered_at, refused, left) {
                     (Some(_), _, _) => format!("its process {cause}"),
                     (None, Some(refused), _) => {
                         format!("`{entrypoint}` {cause}: its registration was refused: {refused}")
                     }
-                    (None, None, 0) => match heard(last_words).await {
+                    (None, None, 0) => match words.last() {
                         Some(words) => {
                             format!("`{entrypoint}` {cause} before it registered, and said: {words}")
                         }
@@ -276,11 +303,21 @@ impl Seat {
                     ),
                 };
                 self.say_ended(run, LogLevel::Error, what.clone(), Some(cause));
+                self.team.failed(self.serving.generation, &what);
                 let well = registered_at.is_some() && cause.is_success();
+                let outcome = if well { RunOutcome::Stopped } else { RunOutcome::Crashed };
+                self.chronicle.ended(chronicle::Ended {
+                    outcome,
+                    reason: what.clone(),
+                    exit: Some(cause),
+                    last_stderr: words,
+                    in_flight: lost_requests(last_session).await,
+                });
                 self.after_exit(well, healthy, what)
             }
             Ending::Replace(reason) => {
                 self.plugin.log_run(run, LogLevel::Error, reason.clone());
+                self.team.failed(self.serving.generation, &reason);
                 // Ending it can take the whole grace, and from here on it serves nobody.
                 self.say(State::Unresponsive, Some(reason.clone()));
                 let supervision = &self.plugin.supervision;
@@ -289,6 +326,8 @@ impl Seat {
                 match self.clear(running, supervision.config.supervisor.grace).await {
                     Ok(ended) => {
                         self.say_ended(run, LogLevel::Info, "it was ended".to_owned(), ended.exit);
+                        let outcome = RunOutcome::Crashed;
+                        self.tell_end(outcome, reason.clone(), ended.exit, last_words, last_session).await;
                         self.after_failure(healthy, reason)
                     }
                     Err(reason) => Rest::Down { state: State::Failed, reason: Some(reason) },
@@ -303,6 +342,29 @@ impl Seat {
         self.plugin.append(line);
     }
 
+    /// What became of a run that somebody ended, and why.
+    fn why_ended(&self) -> (RunOutcome, String) {
+        if self.wanted.borrow().up {
+            (RunOutcome::Replaced, "it was replaced".to_owned())
+        } else {
+            (self.team.outcome(), "it was stopped".to_owned())
+        }
+    }
+
+    /// Tells the end of a run that did not end by itself.
+    async fn tell_end(
+        &self,
+        outcome: RunOutcome,
+        reason: String,
+        exit: Option<ExitCause>,
+        last_words: Option<JoinHandle<Vec<String>>>,
+        last_session: Option<Arc<Session>>,
+    ) {
+        let last_stderr = heard(last_words).await;
+        let in_flight = lost_requests(last_session).await;
+        self.chronicle.ended(chronicle::Ended { outcome, reason, exit, last_stderr, in_flight });
+    }
+
     fn after_exit(&mut self, well: bool, healthy: Duration, what: String) -> Rest {
         match self.policy() {
             RestartPolicy::OnFailure if well => Rest::Down {
@@ -315,7 +377,7 @@ impl Seat {
     }
 
     fn after_failure(&mut self, healthy: Duration, reason: String) -> Rest {
-        if self.policy() == RestartPolicy::Never {
+        if self.policy() == RestartPolicy::Never || self.team.waits() {
             return Rest::Down { state: State::Failed, reason: Some(reason) };
         }
         Rest::Again { after: self.backoff.next(healthy, rand::random()), reason }
@@ -327,10 +389,10 @@ impl Seat {
         self.say(State::Starting, None);
         let plugin = Arc::clone(&self.plugin);
         let supervision = &plugin.supervision;
-        let record = supervision
-            .registry
-            .plugin(plugin.name.as_str())
-            .ok_or_else(|| NotStarted("the plugin is no longer known".to_owned()))?;
+        let record = self.record().ok_or_else(|| NotStarted("the plugin is no longer known".to_owned()))?;
+        if !self.requirements_met(&record).await {
+            return Ok(None);
+        }
         let dirs = supervision.data.plugin_dirs(&plugin.name).map_err(not_started)?;
         let cache = cache_dir(&supervision.config.cache_dir, &record);
         std::fs::create_dir_all(&cache).map_err(|error| {
@@ -350,6 +412,31 @@ impl Seat {
         }
         let milestone = (!known).then_some(milestone);
         self.spawn(&record, &dirs, &cache, milestone, place).await.map(Some)
+    }
+
+    /// Waits until everything is there that the entry requires, holding no place meanwhile; answers whether
+    /// it is still wanted.
+    async fn requirements_met(&mut self, record: &PluginRecord) -> bool {
+        let plugin = Arc::clone(&self.plugin);
+        let registry = &plugin.supervision.registry;
+        let mut changes = registry.changes();
+        let serving = self.serving;
+        loop {
+            changes.borrow_and_update();
+            let Some(missing) = requires::missing(&registry.view(), record) else {
+                return !self.must_end();
+            };
+            if let Some(comes) = &missing.comes {
+                registry.demand(comes);
+            }
+            self.say(State::Starting, Some(missing.reason));
+            tokio::select! {
+                biased;
+                _ = self.wanted.wait_for(|wanted| wanted.ends(serving)) => return false,
+                // The registry outlives its seats.
+                _ = changes.changed() => {}
+            }
+        }
     }
 
     /// A place among those that may start at the same time; `None` if it is no longer wanted.
@@ -397,7 +484,7 @@ impl Seat {
         }
         self.say(State::Preparing, Some("`prepare.sh` runs".to_owned()));
         let limit = plugin.supervision.config.supervisor.prepare_timeout;
-        let (launch, _events) = Launch::new(plugin.name.clone(), Arc::clone(&record.entry));
+        let (launch, _events) = Launch::new(plugin.name.clone(), Arc::clone(&record.entry), self.team.id);
         let environment = self.environment(&launch, record, dirs, cache, None);
         let memory = MemoryWatch::start();
         let Spawned { process, mut child, output, .. } =
@@ -437,7 +524,8 @@ impl Seat {
     ) -> Result<Running, NotStarted> {
         let supervision = &self.plugin.supervision;
         let program = record.entry.real_entrypoint(&record.root).map_err(not_started)?;
-        let (launch, events) = Launch::new(self.plugin.name.clone(), Arc::clone(&record.entry));
+        let (launch, events) =
+            Launch::new(self.plugin.name.clone(), Arc::clone(&record.entry), self.team.id);
         let launch = Arc::new(launch);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
@@ -461,6 +549,13 @@ impl Seat {
             let _ = std::fs::remove_file(&runtime_config);
         }
         let Spawned { process, child, ran_through, output, last_words } = launched?;
+        self.chronicle.began(&Began {
+            id: launch.instance,
+            pid: process.pid,
+            entry: &record.entry,
+            restarts: self.backoff.restarts(),
+            mechanism: None,
+        });
         if let Some(interpreter) = ran_through {
             let entrypoint = self.entrypoint();
             let line = format!(
@@ -481,6 +576,10 @@ impl Seat {
             place: Some(place),
             registered_at: None,
             session: None,
+            last_session: None,
+            probing: None,
+            is_silent: false,
+            ill: None,
             refused: None,
             output,
             last_words: Some(last_words),
@@ -572,13 +671,29 @@ impl Seat {
                 Seen::Exit(status) => return self.exited(running, status),
                 Seen::Word => return Ending::Wanted,
                 Seen::Event(LaunchEvent::Unresponsive) => {
-                    self.say(State::Unresponsive, Some("it missed its health beats".to_owned()));
+                    running.is_silent = true;
+                    self.say_health(running);
                 }
-                Seen::Event(LaunchEvent::Recovered) => self.say(State::Running, None),
+                Seen::Event(LaunchEvent::Recovered) => {
+                    running.is_silent = false;
+                    self.say_health(running);
+                }
+                Seen::Event(LaunchEvent::Ill { reason }) => {
+                    running.ill = Some(reason);
+                    self.say_health(running);
+                }
+                Seen::Event(LaunchEvent::Well) => {
+                    running.ill = None;
+                    self.say_health(running);
+                }
                 Seen::Event(LaunchEvent::Replace { reason }) => return Ending::Replace(reason),
                 Seen::Event(LaunchEvent::Refused { reason }) => {
                     if running.registered_at.is_none() {
-                        self.say(State::Starting, Some(format!("its registration was refused: {reason}")));
+                        let refused = format!("its registration was refused: {reason}");
+                        if self.team.waits() {
+                            self.team.failed(self.serving.generation, &refused);
+                        }
+                        self.say(State::Starting, Some(refused));
                         // Whatever it had to build is built.
                         let soon = Instant::now() + times.register_timeout;
                         deadline = deadline.map(|deadline| deadline.min(soon));
@@ -593,7 +708,9 @@ impl Seat {
                     let is_lost = session.is_none();
                     deadline = is_lost.then(|| Instant::now() + RECONNECT_WITHIN);
                     running.session = session;
+                    running.probing = None;
                     if is_lost {
+                        self.team.failed(self.serving.generation, "its session ended");
                         let seconds = RECONNECT_WITHIN.as_secs();
                         let reason = format!("its session ended, and it has {seconds} s to come back");
                         self.say(State::Unresponsive, Some(reason));
@@ -639,12 +756,41 @@ impl Seat {
     /// The session that the launch has at this moment.
     fn session_of(&self, running: &Running) -> Option<Arc<Session>> {
         let record = self.plugin.supervision.registry.plugin(self.plugin.name.as_str())?;
-        record.instances.iter().find(|session| session.id == running.launch.instance).cloned()
+        record.sessions().find(|session| session.id == running.launch.instance).cloned()
+    }
+
+    /// Says how a session is, by its beats and by its probe.
+    fn say_health(&self, running: &Running) {
+        if running.session.is_none() {
+            return;
+        }
+        let ill = match (running.is_silent, &running.ill) {
+            (true, _) => "it missed its health beats",
+            (false, Some(reason)) => reason,
+            (false, None) => return self.say(State::Running, None),
+        };
+        self.team.failed(self.serving.generation, ill);
+        self.say(State::Unresponsive, Some(ill.to_owned()));
+    }
+
+    /// Has a session probed for as long as it lasts.
+    fn probe(&self, running: &mut Running) {
+        let supervision = &self.plugin.supervision;
+        let log = supervision.logs.plugin(&self.plugin.name);
+        let watch = |session| probe::watch(&supervision.registry, &running.launch, session, log);
+        running.probing = running.session.as_ref().map(watch);
     }
 
     /// A session has begun. Each begins healthy, whatever was said of the one before.
     async fn registered(&self, running: &mut Running) {
+        (running.is_silent, running.ill) = (false, None);
+        running.last_session.clone_from(&running.session);
+        let registration = running.session.as_ref().map(|session| Arc::clone(&session.registration()));
+        self.chronicle.registered(
+            registration.as_ref().and_then(|registered| registered.register.version.as_deref()),
+        );
         self.say(State::Running, None);
+        self.probe(running);
         running.registered_at.get_or_insert_with(Instant::now);
         running.place = None;
         self.take_back_secrets(running).await;
@@ -661,9 +807,13 @@ impl Seat {
         let is_told =
             running.session.as_ref().is_some_and(|session| session.contract == Contract::Extended);
         let entry = &running.launch.entry;
-        // With what it has just declared itself.
-        let record = self.plugin.supervision.registry.plugin(self.plugin.name.as_str());
-        let schema = record.as_ref().and_then(|record| record.schema.as_deref());
+        // With what it has just declared itself, which the registry remembers of the version that serves.
+        let registration = running.session.as_ref().map(|session| Arc::clone(&session.registration()));
+        let declared =
+            registration.and_then(|registration| registration.register.config_schema.as_ref()?.read().ok());
+        let record = self.record();
+        let remembered = record.as_ref().and_then(|record| record.schema.as_deref());
+        let schema: Option<&Value> = declared.as_ref().or(remembered);
         if !is_told || entry.secret_places(schema).is_empty() {
             return;
         }
@@ -685,22 +835,62 @@ impl Seat {
     async fn stop(&self, running: Running) -> Cleared {
         self.say(State::Draining, None);
         let supervision = &self.plugin.supervision;
-        let within = supervision.config.supervisor.drain;
-        let deadline = Instant::now() + within;
+        let within = self.team.drain().unwrap_or(supervision.config.supervisor.drain);
         running.launch.retire();
         let instances = supervision.registry.retire(&self.plugin.name, running.launch.instance);
         for instance in &instances {
             // A mailbox that refuses belongs to a session that has ended.
             let _ = instance.mailbox.post(Order::Drain { within });
         }
-        let drained = supervision
-            .registry
-            .until(|_| instances.iter().all(|instance| instance.is_over()).then_some(()));
-        if timeout_at(deadline, drained).await.is_err() {
-            let line = format!("it did not drain within {} ms", within.as_millis());
+        if !self.drained(&instances, within).await {
+            let unfinished = instances.iter().filter(|instance| !instance.is_over());
+            let cut = unfinished.map(|instance| instance.in_flight()).sum();
+            self.team.cuts(cut);
+            let line = match cut {
+                0 => format!("it did not drain within {} ms", within.as_millis()),
+                cut => format!(
+                    "it did not drain within {} ms: {cut} of its requests are cut",
+                    within.as_millis()
+                ),
+            };
             self.plugin.log_run(running.launch.instance, LogLevel::Warn, line);
         }
         self.clear(running, supervision.config.supervisor.grace).await
+    }
+
+    /// Waits until sessions have ended; answers whether they did in time. Who has nothing more to answer,
+    /// and stays all the same, is not waited for longer than at any stop.
+    async fn drained(&self, sessions: &[Arc<Session>], within: Duration) -> bool {
+        let supervision = &self.plugin.supervision;
+        let usual = supervision.config.supervisor.drain.min(within);
+        let over =
+            supervision.registry.until(|_| sessions.iter().all(|session| session.is_over()).then_some(()));
+        let late = async {
+            let mut deadline = Instant::now() + within;
+            let mut idle_since = Instant::now();
+            let mut is_hurried = false;
+            loop {
+                let has_work = |session: &Arc<Session>| !session.is_over() && session.in_flight() > 0;
+                if sessions.iter().any(has_work) {
+                    idle_since = Instant::now();
+                }
+                if Instant::now() >= deadline.min(idle_since + usual) {
+                    return;
+                }
+                tokio::select! {
+                    () = self.team.hurried(), if !is_hurried => {
+                        is_hurried = true;
+                        deadline = deadline.min(Instant::now() + usual);
+                    }
+                    () = sleep_until(deadline.min(Instant::now() + LOOKS_EVERY)) => {}
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = over => true,
+            () = late => false,
+        }
     }
 
     /// Ends everything of a launch. Without any grace its sessions end first: nobody waits for the
@@ -755,17 +945,23 @@ impl Seat {
     fn say(&self, state: State, reason: Option<String>) {
         // While it waits, the restart that it waits for has not happened yet.
         let pending = u32::from(state == State::Backoff);
-        self.plugin.set_status(self.number, state, reason, self.backoff.restarts() - pending);
+        let restarts = self.backoff.restarts() - pending;
+        let shown = self.plugin.set_status(self.team.id, self.number, state, reason, restarts);
+        self.chronicle.entered(state, shown);
     }
 
     fn entrypoint(&self) -> String {
-        let record = self.plugin.supervision.registry.plugin(self.plugin.name.as_str());
-        record.map(|record| record.entry.entrypoint.display().to_string()).unwrap_or_default()
+        self.record().map(|record| record.entry.entrypoint.display().to_string()).unwrap_or_default()
     }
 
     fn policy(&self) -> RestartPolicy {
-        let record = self.plugin.supervision.registry.plugin(self.plugin.name.as_str());
-        record.map(|record| record.entry.restart).unwrap_or_default()
+        self.record().map(|record| record.entry.restart).unwrap_or_default()
+    }
+
+    /// The plugin's record, with what this version is started with.
+    fn record(&self) -> Option<Arc<PluginRecord>> {
+        let record = self.plugin.supervision.registry.plugin(self.plugin.name.as_str())?;
+        Some(self.team.record_of(record))
     }
 }
 
@@ -811,9 +1007,18 @@ async fn write_runtime_config(path: &Path, entry: Value) -> Result<(), NotStarte
         .map_err(|error| NotStarted(format!("its runtime configuration cannot be written: {error}")))
 }
 
-/// What a launch said last on standard error, if it said anything.
-async fn heard(last_words: Option<JoinHandle<Option<String>>>) -> Option<String> {
-    timeout(LAST_WORDS_WITHIN, last_words?).await.ok()?.ok()?
+/// What the last session of a launch had not been answered when it ended.
+async fn lost_requests(session: Option<Arc<Session>>) -> Vec<OpenRequest> {
+    let Some(session) = session else { return Vec::new() };
+    // It ends with its process; the task that ends it may have its turn in a moment.
+    let _ = timeout(LAST_WORDS_WITHIN, session.ended()).await;
+    session.lost()
+}
+
+/// What a launch said last on standard error, the oldest line first.
+async fn heard(last_words: Option<JoinHandle<Vec<String>>>) -> Vec<String> {
+    let Some(last_words) = last_words else { return Vec::new() };
+    timeout(LAST_WORDS_WITHIN, last_words).await.ok().and_then(Result::ok).unwrap_or_default()
 }
 
 /// How a process that is gone has ended, once what it wrote is in the log.

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::registry::{PluginRecord, Registry};
+use crate::store::ResourcePoint;
 use history::History;
 use measure::{Figures, Measuring};
 
@@ -178,6 +179,19 @@ impl Telemetry {
         self.lock().of(plugin)
     }
 
+    /// What the processes of one launch used in the last half hour, the oldest first.
+    pub fn curve(&self, plugin: &PluginName, instance: InstanceId) -> Vec<ResourcePoint> {
+        let samples = self.history(plugin).into_iter().filter(|sample| sample.instance == instance);
+        let point = |sample: Arc<Sample>| ResourcePoint {
+            at: sample.at,
+            cpu: sample.cpu_percent,
+            rss: sample.rss_bytes,
+            fds: sample.fds,
+            threads: sample.threads,
+        };
+        samples.map(point).collect()
+    }
+
     /// The newest sample of each launch of a plugin that has processes at this moment, in the order in
     /// which they were started.
     pub fn latest(&self, plugin: &PluginName) -> Vec<Arc<Sample>> {
@@ -225,7 +239,7 @@ impl Telemetry {
     }
 
     fn with(&self, record: &PluginRecord, samples: Vec<Arc<Sample>>) -> PluginTelemetry {
-        let own = record.instances.iter().filter_map(|instance| {
+        let own = record.sessions().filter_map(|instance| {
             let own = instance.telemetry()?;
             Some(OwnTelemetry { instance: instance.id, at: own.at, telemetry: own.telemetry.clone() })
         });

@@ -103,7 +103,20 @@ async fn options(plugins: Arc<PluginRoutes>, call: Call, _: Body) -> Result<Resp
 
 async fn serve(plugins: Arc<PluginRoutes>, call: Call, body: Body) -> Result<Response, Problem> {
     let path = decoded_path(call.parts.uri.path())?;
-    let looked_up = plugins.registry.view().routes().lookup(&call.parts.method, &path);
+    let mut looked_up = plugins.registry.view().routes().lookup(&call.parts.method, &path);
+    if matches!(looked_up, Lookup::Nothing)
+        && let Some(record) = plugins.asleep_at(&path, &call.caller)
+    {
+        let deadline = call.lineage(plugins.limits.request_timeout).deadline;
+        let woken = call.while_allowed(plugins.dispatcher.wake(&record, deadline)).await;
+        woken.map_err(|problem| match problem.code {
+            ErrorCode::PluginUnavailable => {
+                Problem { retry_after: problem.retry_after, ..plugins.nothing_at(&path) }
+            }
+            _ => problem,
+        })?;
+        looked_up = plugins.registry.view().routes().lookup(&call.parts.method, &path);
+    }
     let Found { route, params } = match looked_up {
         Lookup::Found(found) => found,
         Lookup::Nothing => return Err(plugins.nothing_at(&path)),
@@ -173,16 +186,35 @@ impl PluginRoutes {
         })
     }
 
-    /// Nothing is there; or nobody can know yet, since the plugin has not said which routes it has.
-    fn nothing_at(&self, path: &str) -> Problem {
+    /// The plugin below whose paths a path is, if it starts on demand and has not said yet which routes it
+    /// has. It is started for somebody who may use one of the capabilities that its entry lists.
+    fn asleep_at(&self, path: &str, caller: &Caller) -> Option<Arc<PluginRecord>> {
+        let record = self.owner_of(path).filter(|record| record.declared().is_none())?;
+        let may_use = record.capabilities().iter().any(|capability| {
+            let id = &capability.id;
+            !id.is_for_the_host_alone() && caller.require(scope_of(record.entry.scopes.get(id), id)).is_ok()
+        });
+        let reaches = caller.rights().reach.has_plugin(&record.entry.name);
+        (record.comes_on_demand() && may_use && reaches).then_some(record)
+    }
+
+    /// Below whose paths a path is.
+    fn owner_of(&self, path: &str) -> Option<Arc<PluginRecord>> {
         let view = self.registry.view();
-        let owner = view.plugins().find(|record| {
+        let mut plugins = view.plugins();
+        let owner = plugins.find(|record| {
             let is_below = |mount: String| {
                 path.strip_prefix(mount.as_str())
                     .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
             };
             record.mounts().any(is_below)
         });
+        owner.cloned()
+    }
+
+    /// Nothing is there; or nobody can know yet, since the plugin has not said which routes it has.
+    fn nothing_at(&self, path: &str) -> Problem {
+        let owner = self.owner_of(path);
         match owner.filter(|record| record.declared().is_none()) {
             None => Problem::new(ErrorCode::NotFound, format!("there is nothing at `{path}`")),
             Some(record) => {
