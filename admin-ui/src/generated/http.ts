@@ -451,6 +451,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/plugins/{name}/swap": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Have a new version of a plugin take over
+         * @description The plugin's files are read again. The version that they describe starts beside the one that serves and takes over when it is ready; `swap` of the plugin says how it goes.
+         *
+         *     Needs the scope `plugin:manage`.
+         */
+        post: operations["postAdminPluginsNameSwap"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/plugins/{name}/telemetry": {
         parameters: {
             query?: never;
@@ -4375,6 +4397,56 @@ export interface operations {
             query?: {
                 /** @description How many seconds to wait for it; without it, not at all. */
                 wait?: number;
+            };
+            header?: never;
+            path: {
+                /** @description The plugin's name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It came to its end while `wait` lasted. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Plugin"];
+                };
+            };
+            /** @description It is under way. */
+            202: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Plugin"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+            507: components["responses"]["InsufficientStorage"];
+        };
+    };
+    postAdminPluginsNameSwap: {
+        parameters: {
+            query?: {
+                /** @description How many seconds to wait for it; without it, not at all. */
+                wait?: number;
+                /** @description How many of 100 requests the new version is tried with. */
+                share?: number;
+                /** @description For how many seconds it is tried. */
+                observe?: number;
             };
             header?: never;
             path: {

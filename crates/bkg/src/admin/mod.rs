@@ -109,6 +109,14 @@ pub fn routes(routes: Routes, admin: &Arc<Admin>) -> Routes {
             .answers::<PluginObject>(202, "It is under way.")
             .errors(&[ErrorCode::NotFound, ErrorCode::InsufficientStorage])
     };
+    let swap = steer("/admin/plugins/{name}/swap", "Have a new version of a plugin take over")
+        .describe(
+            "The plugin's files are read again. The version that they describe starts beside the one that \
+             serves and takes over when it is ready; `swap` of the plugin says how it goes.",
+        )
+        .query::<plugins::Percent>("share", "How many of 100 requests the new version is tried with.")
+        .query::<plugins::Observe>("observe", "For how many seconds it is tried.")
+        .errors(&[ErrorCode::InvalidRequest, ErrorCode::PluginUnavailable]);
     let telemetry = |path| {
         Endpoint::get(path, READ)
             .summary(Tag::Operation, "Read what a plugin's processes cost")
@@ -145,6 +153,7 @@ pub fn routes(routes: Routes, admin: &Arc<Admin>) -> Routes {
         .add(steer("/admin/plugins/{name}/start", "Start a plugin"), admin, plugins::start)
         .add(steer("/admin/plugins/{name}/stop", "Stop a plugin"), admin, plugins::stop)
         .add(steer("/admin/plugins/{name}/restart", "Restart a plugin"), admin, plugins::restart)
+        .add(swap, admin, plugins::swap)
         .add(telemetry("/admin/plugins/{name}/telemetry"), admin, telemetry::read)
         // The same answer below the prefix where applications look for plugins.
         .add(telemetry("/api/plugins/{name}/telemetry"), admin, telemetry::read)

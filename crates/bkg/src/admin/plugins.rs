@@ -1,6 +1,7 @@
 //! Plugins as operators see and steer them.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,16 +15,34 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::timeout;
+use tracing::warn;
 
 use super::Admin;
+use crate::config::{Outcome, discover};
+use crate::entries::{Files, TakeoverError};
 use crate::error::Problem;
 use crate::plugin_object::PluginObject;
 use crate::registry::{LiveRoute, PluginRecord, State};
-use crate::supervisor::{Supervisor, UnknownPlugin};
+use crate::supervisor::{Share, Supervisor, SwapOutcome, SwapRefused, UnknownPlugin};
 use crate::web::Call;
 
 /// The longest that `?wait=` waits.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
+
+/// The longest that a version is tried with a share of the requests.
+const LONGEST_TRIAL: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How many of 100 requests.
+#[derive(JsonSchema)]
+#[schemars(inline, transparent)]
+#[allow(dead_code, reason = "a type for the reference alone")]
+pub(super) struct Percent(#[schemars(range(min = 1, max = 99))] u8);
+
+/// How many seconds a trial lasts.
+#[derive(JsonSchema)]
+#[schemars(inline, transparent)]
+#[allow(dead_code, reason = "a type for the reference alone")]
+pub(super) struct Observe(#[schemars(range(min = 0, max = 86_400))] f64);
 
 /// How many seconds to wait.
 #[derive(JsonSchema)]
@@ -118,6 +137,121 @@ pub(super) async fn restart(admin: Arc<Admin>, call: Call, _: Body) -> Result<Re
     let wait = wait(&call)?;
     order(&admin, &call, "plugin.restart", &name, |supervisor| supervisor.want_again(&name)).await?;
     answer(&admin, wait, &name, move |record| came_to_rest(record) && record.status != before.status).await
+}
+
+/// Has the version that the plugin's files describe now take over.
+pub(super) async fn swap(admin: Arc<Admin>, call: Call, _: Body) -> Result<Response, Problem> {
+    let name = call.param("name")?;
+    let record = known(&admin, &call, &name)?;
+    let wait = wait(&call)?;
+    let share = share(&call, &record)?;
+    let files = files(&admin, &record).await?;
+    let detail = json!({ "sharePercent": share.map(|share| share.percent) });
+    let action = call.action("plugin.swap", format!("plugin {name}"), detail);
+    let intent = admin.audit.intend(action).await?;
+    let why = format!("`{}` asked for it", call.caller.user());
+    let ticket = match admin.entries.take_over(files, why, share).await {
+        Ok(ticket) => ticket,
+        Err(error) => {
+            intent.failed(&error.to_string()).await?;
+            return Err(error.into());
+        }
+    };
+    let settled = {
+        let ticket = ticket.clone();
+        // The audit log hears how it ended, whether or not anybody waits for that.
+        admin.entries.carry_out(async move {
+            let noted = match ticket.outcome().await {
+                SwapOutcome::Swapped { to, .. } => intent.done(json!({ "version": to.version })).await,
+                SwapOutcome::Restarted => intent.done(json!({ "restarted": true })).await,
+                SwapOutcome::Superseded => intent.failed("another swap took its place").await,
+                SwapOutcome::RolledBack { reason, .. } => intent.failed(&reason).await,
+            };
+            if let Err(error) = noted {
+                warn!(%error, "the end of a swap could not be written into the audit log");
+            }
+        })
+    };
+    let is_settled = match wait {
+        None => false,
+        Some(wait) => timeout(wait, settled).await.is_ok(),
+    };
+    let status = if is_settled { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let record = known(&admin, &call, &name)?;
+    Ok((status, axum::Json(PluginObject::of(&record, &admin.telemetry))).into_response())
+}
+
+/// `?share=PERCENT&observe=SECONDS`.
+fn share(call: &Call, record: &PluginRecord) -> Result<Option<Share>, Problem> {
+    let observe = call.query("observe")?;
+    let Some(text) = call.query("share")? else {
+        return match observe {
+            None => Ok(None),
+            Some(_) => {
+                let message = "`observe` says how long a share is tried: give `share` with it";
+                Err(Problem::invalid(message).param("observe"))
+            }
+        };
+    };
+    let percent = text.parse().ok().filter(|percent| (1..=99).contains(percent)).ok_or_else(|| {
+        Problem::invalid(format!("`share` is `{text}`: use a whole number from 1 to 99")).param("share")
+    })?;
+    let observe = match observe {
+        None => Share::observe_by(&record.entry),
+        Some(text) => {
+            let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+            seconds.filter(|observe| *observe <= LONGEST_TRIAL).ok_or_else(|| {
+                let longest = LONGEST_TRIAL.as_secs();
+                let message = format!("`observe` is `{text}`: use a number of seconds up to {longest}");
+                Problem::invalid(message).param("observe")
+            })?
+        }
+    };
+    Ok(Some(Share { percent, observe }))
+}
+
+/// The plugin's files as they are now.
+async fn files(admin: &Admin, record: &PluginRecord) -> Result<Files, Problem> {
+    let config = Arc::clone(&admin.config);
+    let look = move || {
+        let named = config.plugin_folders.iter().map(PathBuf::as_path);
+        discover(named, config.plugin_directories())
+    };
+    let catalogue = tokio::task::spawn_blocking(look).await.expect("looking at folders does not panic");
+    let (name, root) = (&record.entry.name, &record.root);
+    let mut problem = None;
+    for found in catalogue.plugins {
+        match found.outcome {
+            Outcome::Ready(entry) if entry.name == *name => {
+                return Ok(Files { entry: Arc::new(*entry), root: found.root });
+            }
+            Outcome::Broken { error } if found.root == *root => problem = Some(error.to_string()),
+            _ => {}
+        }
+    }
+    let problem = problem.unwrap_or_else(|| format!("its folder `{}` is no plugin", root.display()));
+    Err(Problem::new(ErrorCode::InvalidRequest, format!("`{name}` cannot be swapped: {problem}")))
+}
+
+impl From<TakeoverError> for Problem {
+    fn from(error: TakeoverError) -> Self {
+        match error {
+            TakeoverError::Entries(error) => error.into(),
+            TakeoverError::Misfit(reason) => Self::new(ErrorCode::InvalidRequest, reason),
+            TakeoverError::Refused(refused) => {
+                let code = match &refused {
+                    SwapRefused::Unknown(_) => ErrorCode::NotFound,
+                    SwapRefused::OtherName { .. } | SwapRefused::NoShare(_) | SwapRefused::Percent(_) => {
+                        ErrorCode::InvalidRequest
+                    }
+                    SwapRefused::TooManyVersions { .. } | SwapRefused::Stopping => {
+                        ErrorCode::PluginUnavailable
+                    }
+                };
+                Self::new(code, refused.to_string())
+            }
+        }
+    }
 }
 
 /// Gives the supervisor an order, with its entry in the audit log before and after.

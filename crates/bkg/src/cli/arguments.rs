@@ -21,6 +21,7 @@ use super::entry_path::EntryPath;
 use super::logs_arguments::{LogsRequest, Since};
 use super::new::NewRequest;
 use super::output::Colour;
+use super::swap::SwapRequest;
 use super::target::PlaceOptions;
 use super::watch_arguments::{RequestsRequest, TopRequest};
 use crate::config::Overrides;
@@ -216,6 +217,8 @@ pub(super) enum PluginCommand {
     Stop(Transition),
     /// Replace the processes of a plugin, or start it
     Restart(Transition),
+    /// Have a new version of a plugin take over, once it is ready
+    Swap(SwapRequest),
     /// The same as `bkg logs`
     Logs(LogsRequest),
     /// Ask one capability of a plugin, and show the answer

@@ -65,6 +65,7 @@ mod secret;
 mod session;
 mod status;
 mod story;
+mod swap;
 mod table;
 mod target;
 mod time;

@@ -1,4 +1,4 @@
-//! `bkg plugin`: list, show, start, stop, restart, invoke and more, each one request to the daemon.
+//! `bkg plugin`: list, show, start, stop, restart, swap, invoke and more, each one request to the daemon.
 //!
 //! The invariant: a start, stop or restart exits 0 only if the plugin got where it was sent, or if
 //! nobody wanted to wait.
@@ -21,6 +21,7 @@ use super::plugin_object::Plugin;
 use super::plugin_routes as routes;
 use super::plugin_runs as runs;
 use super::story;
+use super::swap;
 use super::target::Target;
 use super::top;
 
@@ -81,6 +82,7 @@ pub(super) fn run(
         PluginCommand::Start(transition) => steer(target, Order::Start, transition, output),
         PluginCommand::Stop(transition) => steer(target, Order::Stop, transition, output),
         PluginCommand::Restart(transition) => steer(target, Order::Restart, transition, output),
+        PluginCommand::Swap(request) => swap::run(target, request, output),
         PluginCommand::Invoke(invocation) => invoke(target, invocation, output),
         PluginCommand::Routes { name } => {
             let answer = Client::find(target)?.get("/api/plugins/routes")?;

@@ -37,6 +37,40 @@ pub(super) struct Plugin {
     pub(super) shadowed_by: Option<String>,
 }
 
+/// A swap of its versions: the one that is under way, else the last.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Swap {
+    pub(super) state: String,
+    pub(super) reason: Option<String>,
+    pub(super) since: Option<Timestamp>,
+    pub(super) share: Option<Share>,
+    pub(super) from: Option<Version>,
+    pub(super) to: Option<Version>,
+    /// How many requests of the version before were cut.
+    pub(super) cut: Option<u64>,
+}
+
+impl Swap {
+    /// Whether it is settled that the new version serves.
+    pub(super) fn new_version_serves(&self) -> bool {
+        matches!(self.state.as_str(), "draining" | "swapped" | "restarted")
+    }
+}
+
+/// The share of requests that a version is tried with.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Share {
+    pub(super) percent: u64,
+}
+
+/// A version of a plugin.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Version {
+    #[serde(default)]
+    pub(super) version: String,
+}
+
 /// A model that a plugin offers.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Model {
@@ -94,15 +128,6 @@ pub(super) struct Entry {
     pub(super) requires: Vec<Value>,
     pub(super) limits: Option<Map<String, Value>>,
     pub(super) healthcheck: Option<Map<String, Value>>,
-}
-
-/// The swap that is under way, else the last one.
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct Swap {
-    pub(super) state: String,
-    pub(super) since: Option<Timestamp>,
-    pub(super) why: Option<String>,
-    pub(super) reason: Option<String>,
 }
 
 impl Plugin {

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::output::harmless;
 use super::plugin_object::{Events, Instance, Plugin, Swap};
+use super::swap;
 use super::table::Table;
 use super::time::{elapsed, moment};
 
@@ -108,7 +109,7 @@ fn facts(plugin: &Plugin, now: Timestamp) -> [(&'static str, Option<String>); 17
         ("requires", required),
         ("probe", entry.map(|entry| members(&entry.healthcheck))),
         ("limits", entry.map(|entry| members(&entry.limits))),
-        ("swap", plugin.swap.as_ref().map(|swap| self::swap(swap, now))),
+        ("swap", plugin.swap.as_ref().map(|swap| told(plugin, swap, now))),
         ("identity", plugin.identity().map(str::to_owned)),
         ("capabilities", Some(plugin.capabilities.join(", "))),
         ("models", Some(models.collect::<Vec<_>>().join(", "))),
@@ -121,17 +122,17 @@ fn facts(plugin: &Plugin, now: Timestamp) -> [(&'static str, Option<String>); 17
     ]
 }
 
+/// How its last swap went, and when that was.
+fn told(plugin: &Plugin, swap: &Swap, now: Timestamp) -> String {
+    let when = swap.since.map(|since| format!(" ({} ago)", elapsed(since, now))).unwrap_or_default();
+    let story = swap::story(&plugin.name, swap);
+    let prefix = format!("{}: ", plugin.name);
+    format!("{}{when}", story.strip_prefix(&prefix).unwrap_or(&story))
+}
+
 /// A value of an entry; texts as they are.
 fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
-/// A swap in one clause.
-fn swap(swap: &Swap, now: Timestamp) -> String {
-    let since = swap.since.map(|since| format!(" for {}", elapsed(since, now))).unwrap_or_default();
-    let why = swap.reason.as_deref().or(swap.why.as_deref());
-    let why = why.filter(|why| !why.is_empty()).map(|why| format!(": {why}")).unwrap_or_default();
-    format!("{}{since}{why}", swap.state)
 }
 
 /// What its instances told others and heard of them, without what did not happen.
@@ -235,7 +236,7 @@ p is stopped
   requires      first, llm.chat
   probe         path /health, failures 2
   limits        memoryMb 64
-  swap          rolled-back for 1 min 0 s: it did not register
+  swap          rolled back, the version before serves: it did not register (1 min 0 s ago)
 "
         );
     }

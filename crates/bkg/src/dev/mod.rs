@@ -1,7 +1,7 @@
 //! Development: the folders of plugins are watched, and what runs follows what was edited.
 //!
-//! There is none of this without `--dev`. Not how a plugin is replaced: the supervisor does that. The
-//! invariants: a burst of saves is one restart; what leaves the files that count as they were does
+//! There is none of this without `--dev`. Not how a plugin is replaced: the supervisor does that, by a swap
+//! where two versions may run side by side. The invariants: a burst of saves is one swap or restart; what leaves the files that count as they were does
 //! nothing; what an operator stopped stays stopped; and a folder that makes no plugin any more changes
 //! nothing for the one that runs.
 
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::{Catalogue, Discovered, EntryError, HostConfig, Outcome, PluginEntry, discover};
-use crate::entries::{Entries, Reread};
+use crate::entries::{Entries, Files, Reread};
 use crate::logs::{Logs, NewLine};
 use crate::registry::Registry;
 use crate::supervisor::Supervisor;
@@ -71,6 +71,8 @@ struct Watched {
     /// Its real path.
     root: PathBuf,
     snapshot: Snapshot,
+    /// What its files said when a swap was last ordered for them: it may not have taken over.
+    swapped_for: Option<Arc<PluginEntry>>,
     pace: Pace,
     /// What keeps its files from being taken; said once.
     problem: Option<String>,
@@ -208,7 +210,17 @@ impl Watch {
         snapshot: Snapshot,
     ) -> Option<String> {
         let name = files.name.clone();
-        let reread = match self.workshop.entries.reread(files, &root).await {
+        // Where a new version may start beside the one that serves, nothing is taken before it does well.
+        let is_beside = self.plugins.get(&name).is_some_and(|plugin| plugin.gone.is_none())
+            && self.workshop.may_swap(files);
+        let reread = match is_beside {
+            true => self.workshop.entries.has_files(files, &root).map(|same| match same {
+                true => Reread::Same,
+                false => Reread::Changed,
+            }),
+            false => self.workshop.entries.reread(files, &root).await,
+        };
+        let reread = match reread {
             Ok(reread) => reread,
             Err(error) => {
                 warn!(plugin = %name, %error, "the files of a plugin cannot be taken");
@@ -231,10 +243,15 @@ impl Watch {
             return None;
         };
         watched.problem = None;
+        let is_known = watched.swapped_for.as_deref() == Some(files);
         let changed = snapshot.changed_since(&watched.snapshot, &root);
         let moved = watched.root != root;
         let back = watched.gone.take();
-        if back.is_none() && !moved && changed.is_empty() && reread == Reread::Same {
+        if back.is_none()
+            && !moved
+            && changed.is_empty()
+            && (reread == Reread::Same || is_beside && is_known)
+        {
             return None;
         }
         let why = match (&back, moved, changed.as_slice()) {
@@ -261,7 +278,17 @@ impl Watch {
             return None;
         }
         watched.snapshot = snapshot;
-        self.workshop.restart(&name, &why, back);
+        if !is_beside {
+            self.workshop.restart(&name, &why, back);
+            return None;
+        }
+        let entry = Arc::new(files.clone());
+        watched.swapped_for = Some(Arc::clone(&entry));
+        let files = Files { entry, root: watched.root.clone() };
+        match self.workshop.entries.take_over(files, why.clone(), None).await {
+            Ok(_) => self.workshop.say(&name, LogLevel::Info, format!("{why}: swapping")),
+            Err(error) => watched.complain(&self.workshop, &name, &error.to_string()),
+        }
         None
     }
 
@@ -346,6 +373,15 @@ impl Workshop {
         self.say(name, LogLevel::Info, said);
     }
 
+    /// Whether a version with these files can start beside the one that serves.
+    fn may_swap(&self, files: &PluginEntry) -> bool {
+        let record = self.registry.plugin(files.name.as_str());
+        let is_served = record
+            .as_ref()
+            .is_some_and(|record| !record.instances.is_empty() && record.entry.may_overlap());
+        is_served && files.may_overlap() && self.supervisor.is_wanted(files.name.as_str())
+    }
+
     fn say(&self, name: &PluginName, level: LogLevel, line: String) {
         self.logs.plugin(name).append(NewLine::host(level, line));
     }
@@ -353,7 +389,7 @@ impl Workshop {
 
 impl Watched {
     fn new(folder: PathBuf, root: PathBuf, snapshot: Snapshot) -> Self {
-        Self { folder, root, snapshot, pace: Pace::default(), problem: None, gone: None }
+        Self { folder, root, snapshot, swapped_for: None, pace: Pace::default(), problem: None, gone: None }
     }
 
     /// Says once what is wrong with its files.

@@ -63,7 +63,7 @@ impl Draft {
 const RUNS_CODE: [&str; 4] = ["entrypoint", "args", "env", "prepare"];
 /// Members that only say how a plugin is run and what its settings are. All others, also those that this
 /// host does not know, say what it may do.
-const MANAGES: [&str; 14] = [
+const MANAGES: [&str; 15] = [
     "settings",
     "description",
     "version",
@@ -73,6 +73,7 @@ const MANAGES: [&str; 14] = [
     "restart",
     "activation",
     "overlap",
+    "swap",
     "healthcheck",
     "maxFrameBytes",
     "maxConcurrency",

@@ -11,6 +11,7 @@ mod mirror;
 mod reread;
 mod restore;
 mod sealing;
+mod takeover;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
@@ -32,6 +33,7 @@ pub use live::{Applied, Apply, Outcome};
 pub use mirror::{HandEdit, Import, Imported, MirrorView, MirrorWord};
 pub use reread::Reread;
 pub use restore::{Known, restore};
+pub use takeover::{Files, TakeoverError};
 
 use crate::config::check::Violation;
 use crate::config::patch::{self, Change};

@@ -10,7 +10,8 @@ use std::sync::{Arc, PoisonError};
 use arc_swap::ArcSwap;
 use tracing::info;
 
-use super::restore::{Known, fallback, misfit_of, with_saved};
+use super::restore::Known;
+use super::takeover::Misfit;
 use super::{Entries, EntriesError, Plugin};
 use crate::config::PluginEntry;
 
@@ -52,26 +53,10 @@ impl Entries {
             (None, Some(misfit)) if is_same => return Ok(Reread::Misfit(misfit.clone())),
             _ => {}
         }
-        let saved = self.revisions.current(&files.name).await?;
-        let effective = match &saved {
-            None => Ok(Arc::new(files.clone())),
-            Some(revision) => with_saved(files, revision, &self.vault)
-                .map(Arc::new)
-                .map_err(|reason| (misfit_of(revision, &reason), Arc::new(fallback(files, revision)))),
-        };
-        let effective = effective.and_then(|entry| {
-            let view = self.registry.view();
-            let others =
-                view.plugins().map(|record| &*record.entry).filter(|other| other.name != entry.name);
-            match entry.prefix_taken(root, others) {
-                None => Ok(entry),
-                Some(error) => Err((error.to_string(), entry)),
-            }
-        });
         let files_entry = Arc::new(files.clone());
-        let entry = match effective {
+        let entry = match self.effective(files, root).await? {
             Ok(entry) => entry,
-            Err((misfit, fallback)) => {
+            Err(Misfit { reason: misfit, fallback }) => {
                 // Who runs keeps the entry that it has, and what its changes are compared with.
                 if record.is_none() {
                     let fallback = ArcSwap::new(fallback);

@@ -395,6 +395,11 @@ impl Supervisor {
         self.row(plugin)?.swap(order)
     }
 
+    /// Whether a plugin is wanted up; `false` for a name that is not known.
+    pub fn is_wanted(&self, plugin: &str) -> bool {
+        self.row(plugin).is_ok_and(|row| row.is_wanted())
+    }
+
     /// Ends the swap of a plugin that is not decided yet, as if another had been ordered.
     ///
     /// # Errors
@@ -634,7 +639,7 @@ impl Board {
             *team != self.serving && seats.statuses.iter().any(|status| !is_empty(status.state))
         };
         if status.state == State::Stopped && self.teams.iter().any(is_left) {
-            let reason = "another version of it is being ended".to_owned();
+            let reason = "processes of another version are left".to_owned();
             return Status { restarts: status.restarts, ..Status::now(State::Draining, Some(reason)) };
         }
         status

@@ -48,7 +48,6 @@ enum Found {
 
 /// Asks one session once; answers why it does not pass. What cannot be asked now, because it is busy or has
 /// no port, passes.
-#[allow(dead_code, reason = "the gate of a hot swap asks so")]
 pub(crate) async fn passes(
     registry: &Registry,
     probe: &Healthcheck,

@@ -36,6 +36,22 @@ pub struct Share {
     pub observe: Duration,
 }
 
+/// For how long two versions are compared, where nobody says.
+const OBSERVE: Duration = Duration::from_secs(30);
+
+impl Share {
+    /// The trial that an entry asks for, if it does and one is possible.
+    pub fn of_entry(entry: &PluginEntry) -> Option<Self> {
+        let percent = entry.swap.share_percent.filter(|_| entry.may_overlap())?;
+        Some(Self { percent, observe: Self::observe_by(entry) })
+    }
+
+    /// For how long an entry wants versions to be compared.
+    pub fn observe_by(entry: &PluginEntry) -> Duration {
+        entry.swap.observe.unwrap_or(OBSERVE)
+    }
+}
+
 impl From<Share> for ShareStory {
     fn from(share: Share) -> Self {
         Self { percent: share.percent, observe_ms: share.observe }
@@ -126,6 +142,7 @@ pub enum SwapRefused {
 #[derive(Debug, Clone)]
 pub struct SwapTicket {
     pub(super) number: u64,
+    pub(super) serves: watch::Receiver<bool>,
     pub(super) outcome: watch::Receiver<Option<SwapOutcome>>,
     pub(super) departed: watch::Receiver<Option<u32>>,
 }
@@ -134,6 +151,25 @@ impl SwapTicket {
     /// The number of the swap, counted for each plugin since the host started.
     pub fn number(&self) -> u64 {
         self.number
+    }
+
+    /// Waits until the new version has the plugin's name for itself, which may still be taken back; or
+    /// until it is settled that it has not.
+    pub async fn serves(&self) -> bool {
+        let mut serves = self.serves.clone();
+        let decided = async {
+            if serves.wait_for(|serves| *serves).await.is_err() {
+                // It ended without a decision, and the outcome says how.
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = decided => true,
+            outcome = self.outcome() => {
+                matches!(outcome, SwapOutcome::Swapped { .. } | SwapOutcome::Restarted)
+            }
+        }
     }
 
     /// Waits until it is settled which version serves. Bounded by the limits of preparing and

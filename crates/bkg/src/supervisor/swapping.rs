@@ -10,10 +10,12 @@ use std::time::Duration;
 
 use bkg_protocol::InstanceId;
 use bkg_protocol::message::{Condition, LogLevel};
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::probe;
 use super::swap::{Share, SwapOrder, SwapOutcome, SwapRefused, SwapStage, SwapTicket};
 use super::team::{Role, Team, Version};
 use super::{Row, Teams, Wanted};
@@ -27,6 +29,9 @@ use crate::store::RunOutcome;
 const MOST_LEAVING: usize = 8;
 /// How often the figures of two versions are compared.
 const COMPARE_EVERY: Duration = Duration::from_millis(200);
+
+/// How soon an instance is probed again that did not pass.
+const PROBE_AGAIN: Duration = Duration::from_millis(200);
 
 /// A swap that is not settled yet, as those see it who may end it.
 #[derive(Debug)]
@@ -73,6 +78,8 @@ struct Swap {
     story: SwapStory,
     previous: Option<watch::Receiver<Option<SwapOutcome>>>,
     interruption: watch::Receiver<Option<Interruption>>,
+    /// Whether the new version has the plugin's name.
+    serves: watch::Sender<bool>,
     outcome: watch::Sender<Option<SwapOutcome>>,
     departed: watch::Sender<Option<u32>>,
 }
@@ -118,6 +125,7 @@ impl Row {
         teams.swaps += 1;
         let number = teams.swaps;
         let (interrupt, interruption) = watch::channel(None);
+        let (serves, decided) = watch::channel(false);
         let (outcome, settled) = watch::channel(None);
         let (departed, gone) = watch::channel(None);
         let underway = Underway { number, interruption: interrupt, outcome: settled.clone() };
@@ -133,9 +141,10 @@ impl Row {
             reason: None,
             cut: None,
         };
-        let swap = Swap { row: Arc::clone(self), order, story, previous, interruption, outcome, departed };
+        let swap =
+            Swap { row: Arc::clone(self), order, story, previous, interruption, serves, outcome, departed };
         plugin.tasks.spawn(swap.run());
-        Ok(SwapTicket { number, outcome: settled, departed: gone })
+        Ok(SwapTicket { number, serves: decided, outcome: settled, departed: gone })
     }
 
     /// Seats for a version that is to take over; its processes start at once.
@@ -188,7 +197,7 @@ impl Row {
         Ok(from)
     }
 
-    fn is_wanted(&self) -> bool {
+    pub(super) fn is_wanted(&self) -> bool {
         let teams = self.lock_teams();
         teams.serving.is_wanted(self.plugin.count(teams.serving.id))
     }
@@ -313,6 +322,7 @@ impl Swap {
                 }
             }
         };
+        self.serves.send_replace(true);
         self.tell(SwapState::Holding, None);
         if let Some(reason) = self.hold(&team).await
             && self.row.hand_over(self.story.number, &from, old, &new, 1).is_ok()
@@ -352,10 +362,26 @@ impl Swap {
         registry.until(registered).await;
         let is_well = |session: &Arc<Instance>| session.condition() == Condition::Healthy;
         let well = registry.until(|view| registered(view).filter(|sessions| sessions.iter().all(is_well)));
-        timeout(within, well).await.map_err(|_| {
+        let sessions = timeout(within, well).await.map_err(|_| {
             format!("it registered and did not become healthy within {} ms", within.as_millis())
         })?;
-        Ok(())
+        let probes = sessions.iter().map(|session| self.probed(session, within));
+        join_all(probes).await.into_iter().collect()
+    }
+
+    /// Asks an instance until it passes its health probe, where the entry has one: what it listens on may
+    /// come later than its session.
+    async fn probed(&self, session: &Arc<Instance>, within: Duration) -> Result<(), String> {
+        let Some(probe) = &self.order.entry.healthcheck else { return Ok(()) };
+        let registry = &self.row.plugin.supervision.registry;
+        let until = Instant::now() + within;
+        loop {
+            let Err(missed) = probe::passes(registry, probe, session).await else { return Ok(()) };
+            if Instant::now() >= until {
+                return Err(missed);
+            }
+            sleep(PROBE_AGAIN).await;
+        }
     }
 
     /// Shares the requests out and compares both versions.

@@ -47,6 +47,7 @@ const USES: &[(&str, &str, Use)] = &[
     ("POST", "/admin/plugins/{name}/restart", By("plugin restart")),
     ("POST", "/admin/plugins/{name}/start", By("plugin start")),
     ("POST", "/admin/plugins/{name}/stop", By("plugin stop")),
+    ("POST", "/admin/plugins/{name}/swap", By("plugin swap")),
     ("GET", "/admin/plugins/{name}/routes", Never("`plugin routes` lists them for all plugins")),
     ("GET", "/admin/plugins/{name}/runs", By("plugin runs")),
     ("GET", "/admin/plugins/{name}/runs/{id}", By("plugin runs")),

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bkg::registry::State;
+use bkg::registry::{State, SwapState, SwapStory};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -13,7 +13,7 @@ use crate::daemon::Place;
 use crate::host::{Builder, PATIENCE, TestHost};
 
 fn developing() -> Builder {
-    TestHost::builder().plugin("misbehave").config("dev = true")
+    TestHost::builder().plugin("misbehave").config("dev = true\nsupervisor.swap_hold_ms = 100")
 }
 
 async fn started() -> TestHost {
@@ -27,7 +27,14 @@ async fn started() -> TestHost {
 async fn until_watching(host: &TestHost) {
     write(&folder(host), "probe", "x");
     until_restarted(host, 1).await;
-    until_serving(host).await;
+    until_swapped(host).await;
+}
+
+/// Waits until the last swap is over.
+async fn until_swapped(host: &TestHost) {
+    let is_over = |swap: &SwapStory| swap.state == SwapState::Swapped;
+    host.until(|view| view.plugin("misbehave")?.swap.as_deref().filter(|swap| is_over(swap)).map(drop))
+        .await;
 }
 
 fn folder(host: &TestHost) -> PathBuf {
@@ -80,7 +87,7 @@ async fn said(host: &TestHost, plugin: &str) -> Vec<String> {
 
 async fn restarts(host: &TestHost) -> Vec<String> {
     let mut said = said(host, "misbehave").await;
-    said.retain(|line| line.ends_with(": restarting"));
+    said.retain(|line| line.ends_with(": restarting") || line.ends_with(": swapping"));
     said
 }
 
@@ -106,7 +113,7 @@ async fn an_edit_is_live_by_itself_and_said() {
     write(&folder(&host), "version.py", &version(22));
     until_version(&host, 22).await;
     let restarts = restarts(&host).await;
-    assert_eq!(restarts.last().unwrap(), "`version.py` changed: restarting");
+    assert_eq!(restarts.last().unwrap(), "`version.py` changed: swapping");
     let record = host.host().registry.plugin("misbehave").unwrap();
     assert_eq!((record.state(), &record.status.reason), (State::Running, &None));
 }
@@ -123,8 +130,8 @@ async fn a_burst_of_saves_is_one_restart() {
     until_restarted(&host, 3).await;
     let restarts = restarts(&host).await;
     assert_eq!(restarts.len(), 3, "{restarts:?}");
-    assert!(restarts[1].ends_with("and 198 more changed: restarting"), "{restarts:?}");
-    assert_eq!(restarts[2], "`last.py` changed: restarting");
+    assert!(restarts[1].ends_with("and 198 more changed: swapping"), "{restarts:?}");
+    assert_eq!(restarts[2], "`last.py` changed: swapping");
 }
 
 #[tokio::test]
@@ -149,7 +156,7 @@ async fn what_does_not_count_does_nothing() {
     assert_eq!(host.pid("misbehave"), pid);
     write(&folder, "counts.py", "x");
     until_restarted(&host, 2).await;
-    assert_eq!(restarts(&host).await[1..], ["`counts.py` changed: restarting"]);
+    assert_eq!(restarts(&host).await[1..], ["`counts.py` changed: swapping"]);
 }
 
 #[tokio::test]
@@ -265,7 +272,7 @@ async fn a_manifest_that_breaks_changes_nothing_until_it_is_right_again() {
     assert_eq!(listed.as_array().unwrap().len(), 1, "{listed}");
     write(&folder(&host), "plugin.json", &right);
     until_restarted(&host, 2).await;
-    assert_eq!(restarts(&host).await[1], "`plugin.json` changed: restarting");
+    assert_eq!(restarts(&host).await[1], "`plugin.json` changed: swapping");
 }
 
 #[tokio::test]
@@ -313,11 +320,11 @@ async fn a_folder_behind_a_link_is_watched() {
     symlink(&real, host.plugins_dir().join("linked")).unwrap();
     until("it serves", async || host.invoke("linked", "test.echo", json!(1)).await.status == 200).await;
     write(&real, "sub/module.py", "x");
-    until_said(&host, "linked", "`sub/module.py` changed: restarting").await;
+    until_said(&host, "linked", "`sub/module.py` changed: swapping").await;
     write(&real, "sub/module.py", "longer");
     until("it is restarted twice", async || {
         let said = said(&host, "linked").await;
-        said.iter().filter(|line| line.ends_with(": restarting")).count() == 2
+        said.iter().filter(|line| line.ends_with(": swapping")).count() == 2
     })
     .await;
 }
@@ -344,11 +351,22 @@ async fn a_plugin_that_fails_is_started_at_once_when_it_was_edited() {
 }
 
 #[tokio::test]
-async fn an_edit_that_does_not_come_up_says_so() {
+async fn an_edit_that_does_not_come_up_says_so_and_the_version_before_serves_on() {
     let host = started().await;
+    let pid = host.pid("misbehave");
+    let right = fs::read_to_string(folder(&host).join("misbehave.py")).unwrap();
     write(&folder(&host), "misbehave.py", "raise SystemExit('a planted fault')\n");
-    until_said(&host, "misbehave", "`misbehave.py` changed: restarting").await;
-    until_said(&host, "misbehave", "before it registered, and said: a planted fault").await;
+    until_said(&host, "misbehave", "`misbehave.py` changed: swapping").await;
+    let said = "the swap is rolled back: `start.sh` exited with code 1 before it registered, and said: a planted fault";
+    until_said(&host, "misbehave", said).await;
+    assert_eq!(host.pid("misbehave"), pid);
+    assert_eq!(host.invoke("misbehave", "test.echo", json!(1)).await.status, 200);
+    let shown = host.get("/admin/plugins/misbehave").await.json();
+    assert_eq!((&shown["status"], &shown["restarts"]), (&json!("running"), &json!(0)));
+    // The edit that puts it right is another version.
+    write(&folder(&host), "misbehave.py", &right);
+    until_restarted(&host, 3).await;
+    until("it serves anew", async || host.pid("misbehave") != pid).await;
 }
 
 #[tokio::test]

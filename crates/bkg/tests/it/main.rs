@@ -45,5 +45,6 @@ mod scaffolds;
 mod scopes;
 mod secrets;
 mod supervision;
+mod swap;
 mod telemetry;
 mod visitor;
