@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::config::{Catalogue, Discovered, Outcome, RestartPolicy};
-use crate::registry::{Instance, PluginRecord, SwapStory, TopicFigures};
+use crate::registry::{Confinement, Instance, PluginRecord, SwapStory, TopicFigures};
 use crate::telemetry::{Sample, Telemetry};
 
 /// A plugin, as `GET /admin/plugins/{name}` shows it.
@@ -109,6 +109,9 @@ pub struct InstanceObject {
     pub id: InstanceId,
     /// Its process, where the host started it.
     pub pid: Option<u32>,
+    /// What keeps its processes together, and what enforces its limits; null for one that the host did
+    /// not start.
+    pub confinement: Option<Confinement>,
     /// How it feels.
     pub status: Condition,
     /// When it registered.
@@ -246,6 +249,7 @@ impl InstanceObject {
         Self {
             id: instance.id,
             pid: instance.pid,
+            confinement: instance.confinement.get().cloned(),
             status: instance.condition(),
             since: instance.since,
             in_flight: instance.in_flight(),

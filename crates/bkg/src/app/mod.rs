@@ -39,7 +39,9 @@ use crate::reference::{self, Reference};
 use crate::registry::{PrivateListener, Registry, State};
 use crate::store::{DataDir, Store, StoreError};
 use crate::supervisor::chronicle::Chronicler;
-use crate::supervisor::{Spawner, Supervision, Supervisor, SupervisorError, log_lost_runs, reap_leftovers};
+use crate::supervisor::{
+    Cgroups, Spawner, Supervision, Supervisor, SupervisorError, log_lost_runs, reap_leftovers,
+};
 use crate::telemetry::Telemetry;
 use crate::web::{Endpoint, Guard, Metering, Routes, Server, TlsError, TrustedProxies};
 
@@ -221,6 +223,11 @@ impl Host {
         let shared_bus = listeners::bus(config.bus_port)?;
         let ports = (port_of(&api.listeners[0].socket)?, port_of(&shared_bus)?);
         let lost_runs = reap_leftovers(data.ledger()).await?;
+        let cgroups = Arc::new(Cgroups::find(&config.supervisor));
+        info!(confinement = cgroups.describe(), "launches are confined");
+        for note in cgroups.notes() {
+            info!(note, "a cgroup hierarchy is not used");
+        }
 
         let named = config.plugin_folders.iter().map(PathBuf::as_path);
         let mut catalogue = discover(named, config.plugin_directories());
@@ -277,6 +284,7 @@ impl Host {
             registry: Arc::clone(&registry),
             logs: logs.clone(),
             data: Arc::clone(&data),
+            cgroups,
             chronicler: Arc::clone(&chronicler),
             spawner: Spawner::start(tokio::runtime::Handle::current()).map_err(SupervisorError::from)?,
             listeners,

@@ -425,6 +425,7 @@ impl Connection {
             id: launch.instance,
             team: launch.team,
             pid: launch.process().map(|process| process.pid),
+            confinement: Arc::clone(&launch.confinement),
             contract,
             verified: self.verified,
             registration: Registration::new(register),

@@ -3,6 +3,7 @@
 //! Everything but name and status may be missing, so that this program shows what a daemon of
 //! another version does say. `--json` never goes through here: it prints what was sent.
 
+use indexmap::IndexMap;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -90,8 +91,19 @@ pub(super) struct Instance {
     pub(super) contract: Option<String>,
     pub(super) identity: Option<String>,
     pub(super) port: Option<u16>,
+    pub(super) confinement: Option<Confinement>,
     #[serde(default)]
     pub(super) events: Events,
+}
+
+/// What keeps the processes of one instance together, and what enforces its limits.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Confinement {
+    pub(super) group: String,
+    #[serde(default)]
+    pub(super) limits: IndexMap<String, Option<String>>,
+    #[serde(default)]
+    pub(super) notes: Vec<String>,
 }
 
 /// The events of one instance.
@@ -142,6 +154,17 @@ impl Plugin {
         let mut taken = self.instances.iter().filter_map(|instance| instance.identity.as_deref());
         let entry = self.config.as_ref().and_then(|entry| entry.identity.as_deref());
         taken.find(|identity| *identity == "first-come").or(entry)
+    }
+
+    /// What confines its oldest instance, in one line.
+    pub(super) fn confinement(&self) -> Option<String> {
+        let Confinement { group, limits, notes } =
+            self.instances.iter().find_map(|instance| instance.confinement.as_ref())?;
+        let limits =
+            limits.iter().filter_map(|(limit, means)| Some(format!("{limit} by {}", means.as_ref()?)));
+        let means = std::iter::once(group.clone()).chain(limits).collect::<Vec<_>>().join(", ");
+        let notes = notes.iter().map(|note| format!("; {note}"));
+        Some(std::iter::once(means).chain(notes).collect())
     }
 
     /// Why it is as it is.

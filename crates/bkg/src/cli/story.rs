@@ -76,7 +76,7 @@ pub(super) fn show(plugin: &Plugin, now: Timestamp) -> String {
     text
 }
 
-fn facts(plugin: &Plugin, now: Timestamp) -> [(&'static str, Option<String>); 17] {
+fn facts(plugin: &Plugin, now: Timestamp) -> [(&'static str, Option<String>); 18] {
     let models = plugin.models.iter().map(|model| match &model.capability {
         Some(capability) => format!("{} ({capability})", model.id),
         None => model.id.clone(),
@@ -111,6 +111,7 @@ fn facts(plugin: &Plugin, now: Timestamp) -> [(&'static str, Option<String>); 17
         ("limits", entry.map(|entry| members(&entry.limits))),
         ("swap", plugin.swap.as_ref().map(|swap| told(plugin, swap, now))),
         ("identity", plugin.identity().map(str::to_owned)),
+        ("confinement", plugin.confinement()),
         ("capabilities", Some(plugin.capabilities.join(", "))),
         ("models", Some(models.collect::<Vec<_>>().join(", "))),
         ("queued", plugin.queued.filter(|queued| *queued > 0).map(|queued| queued.to_string())),
@@ -191,6 +192,11 @@ mod tests {
                 "id": "0199f1e2-0000-7000-8000-000000000001", "pid": 4711, "status": "ok",
                 "since": "2026-01-02T03:01:04Z", "inFlight": 3, "contract": "extended", "port": null,
                 "telemetry": {"cpu": 1},
+                "confinement": {
+                    "group": "cgroup-v2",
+                    "limits": {"memory": "cgroup-v1", "cpu": null, "pids": "none", "files": null},
+                    "notes": ["`pids` is not enforced"],
+                },
             }],
             "queued": 0, "config": {"name": "llmserver", "identity": "process"}, "configSchema": null,
         }))
@@ -208,6 +214,7 @@ llmserver is running for 3 min 2 s, since 2026-01-02T03:01:03.000Z
   starts        with the daemon
   restart       on-failure, 2 restarts so far
   identity      process
+  confinement   cgroup-v2, memory by cgroup-v1, pids by none; `pids` is not enforced
   capabilities  llm.chat, llm.embed
   models        stand-in (llm.chat), vectors
 

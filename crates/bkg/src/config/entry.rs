@@ -20,6 +20,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::layers::Layers;
+use super::limits::{BOUNDS, ResourceLimits};
 use super::patch::child;
 use super::secrets;
 
@@ -86,9 +87,9 @@ pub struct PluginEntry {
     /// How its versions are swapped.
     #[serde(skip_serializing_if = "SwapDefaults::is_default")]
     pub swap: SwapDefaults,
-    /// The resources that it may use, as written.
-    #[serde(skip_serializing_if = "Map::is_empty")]
-    pub limits: Map<String, Value>,
+    /// The resources that one launch of it may use.
+    #[serde(skip_serializing_if = "ResourceLimits::is_empty")]
+    pub limits: ResourceLimits,
     /// A path below `/api` that is its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub route_prefix: Option<String>,
@@ -416,7 +417,7 @@ impl PluginEntry {
                 .unwrap_or_default(),
             overlap: fields.truth("overlap")?,
             swap: fields.swap()?,
-            limits: fields.object("limits")?.unwrap_or_default(),
+            limits: fields.limits()?,
             route_prefix: fields.route_prefix()?,
             scopes: fields.scopes()?,
             max_concurrency: fields.number("maxConcurrency", 1, u32::MAX.into())?.map(|count| count as u32),
@@ -825,6 +826,27 @@ impl Fields<'_> {
         Ok(swap)
     }
 
+    fn limits(&mut self) -> Result<ResourceLimits, EntryError> {
+        let mut limits = ResourceLimits::default();
+        for (name, found) in self.object("limits")?.unwrap_or_default() {
+            let path = ["limits", &name];
+            let Some(bound) = BOUNDS.iter().find(|bound| bound.name == name) else {
+                let known = BOUNDS.map(|bound| format!("`{}`", bound.name)).join(", ");
+                return Err(self.wrong(&path, format!("there is no such limit: use {known}")));
+            };
+            let (least, most) = (bound.least, bound.most);
+            *(bound.place)(&mut limits) = match found.as_u64() {
+                _ if found.is_null() => None,
+                Some(number) if (least..=most).contains(&number) => Some(number),
+                _ => {
+                    let right = format!("a whole number from {least} to {most}");
+                    return self.refuse(&path, &right, &found);
+                }
+            };
+        }
+        Ok(limits)
+    }
+
     fn restart(&mut self) -> Result<RestartPolicy, EntryError> {
         const CHOICES: [(&str, RestartPolicy); 3] = [
             ("always", RestartPolicy::Always),
@@ -989,7 +1011,7 @@ mod tests {
             "configSchema": {"type": "object"}, "healthcheck": {"path": "/health", "interval": 5000},
             "instances": 3, "restart": "always", "requires": [{"id": "other"}],
             "maxFrameBytes": 1048576, "identity": "token", "port": 8080, "activation": "on-demand",
-            "overlap": true, "swap": {"sharePercent": 10, "observeMs": 500, "drainMs": 60000}, "limits": {"memoryBytes": 1}, "routePrefix": "/api/whole",
+            "overlap": true, "swap": {"sharePercent": 10, "observeMs": 500, "drainMs": 60000}, "limits": {"memoryMb": 64, "cpuPercent": 50, "pids": 32, "files": 256}, "routePrefix": "/api/whole",
             "scopes": {"llm.chat": "chat"}, "maxConcurrency": 4, "prepare": {"inputs": ["src/**", "Cargo.lock"]},
             "ours": {"kept": true}
         });

@@ -121,6 +121,20 @@ pub struct SupervisorTimes {
     pub swap_hold: Duration,
     /// How many launches may be starting at the same time.
     pub parallel_starts: usize,
+    /// Whether launches get cgroups.
+    pub cgroups: CgroupUse,
+    /// Below which cgroup, as a path from the root of each hierarchy; empty means the host's own.
+    pub cgroup_parent: PathBuf,
+}
+
+/// Whether launches get cgroups of their own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CgroupUse {
+    /// Where that is possible.
+    #[default]
+    Auto,
+    /// Nowhere.
+    Off,
 }
 
 /// The host's log and the logs of plugins.
@@ -183,6 +197,8 @@ impl Default for SupervisorTimes {
             drain: Duration::from_secs(5),
             swap_hold: Duration::from_secs(2),
             parallel_starts: 4,
+            cgroups: CgroupUse::Auto,
+            cgroup_parent: PathBuf::new(),
         }
     }
 }
@@ -978,6 +994,8 @@ mod tests {
                 drain_ms = 29
                 swap_hold_ms = 35
                 parallel_starts = 30
+                cgroups = 'off'
+                cgroup_parent = '/bkg'
                 [logs]
                 level = 'warn'
                 format = 'json'
@@ -1036,6 +1054,8 @@ mod tests {
                 drain: ms(29),
                 swap_hold: ms(35),
                 parallel_starts: 30,
+                cgroups: CgroupUse::Off,
+                cgroup_parent: "/bkg".into(),
             }
         );
         assert_eq!(

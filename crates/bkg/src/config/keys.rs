@@ -12,7 +12,7 @@ use bkg_protocol::{CapabilityName, Pattern, PluginName};
 use ipnet::IpNet;
 use toml::Value;
 
-use super::host::{HostConfig, LogFormat};
+use super::host::{CgroupUse, HostConfig, LogFormat};
 
 /// One key of the host's configuration.
 #[derive(Clone, Copy)]
@@ -56,11 +56,12 @@ enum Field {
     Order(fn(&mut HostConfig) -> &mut BTreeMap<CapabilityName, Vec<PluginName>>),
     Level(fn(&mut HostConfig) -> &mut String),
     Format(fn(&mut HostConfig) -> &mut LogFormat),
+    Cgroups(fn(&mut HostConfig) -> &mut CgroupUse),
 }
 
 use Field::{
-    Addresses, Count, Format, Hosts, Level, Milliseconds, Networks, Order, Owners, Path, PathOrEmpty,
-    Paths, Plugin, Port, Size, Switch, Times,
+    Addresses, Cgroups, Count, Format, Hosts, Level, Milliseconds, Networks, Order, Owners, Path,
+    PathOrEmpty, Paths, Plugin, Port, Size, Switch, Times,
 };
 
 /// In seconds.
@@ -138,6 +139,8 @@ pub(super) static KEYS: &[Key] = &[
     key("supervisor.drain_ms", "How long a plugin may finish its work before SIGTERM.", Milliseconds(0, |c| &mut c.supervisor.drain)),
     key("supervisor.swap_hold_ms", "How long a version is kept ready to come back after another took over.", Milliseconds(0, |c| &mut c.supervisor.swap_hold)),
     key("supervisor.parallel_starts", "How many plugins may be starting at the same time; more make each slower.", Size(1, |c| &mut c.supervisor.parallel_starts)),
+    key("supervisor.cgroups", "Whether launches get cgroups of their own where that is possible: `auto` or `off`.", Cgroups(|c| &mut c.supervisor.cgroups)),
+    key("supervisor.cgroup_parent", "Below which cgroup those of launches are made, such as `/bkg`; empty means the host's own.", PathOrEmpty(|c| &mut c.supervisor.cgroup_parent)),
 
     key("logs.level", "What the host logs: a level, or a list such as `info,bkg::bus=debug`.", Level(|c| &mut c.logs.level))
         .environment("BKG_LOG"),
@@ -267,6 +270,11 @@ impl Key {
                 Some("json") => *field(config) = LogFormat::Json,
                 _ => return refuse("`\"text\"` or `\"json\"`"),
             },
+            Cgroups(field) => match value.as_str() {
+                Some("auto") => *field(config) = CgroupUse::Auto,
+                Some("off") => *field(config) = CgroupUse::Off,
+                _ => return refuse("`\"auto\"` or `\"off\"`"),
+            },
         }
         Ok(())
     }
@@ -311,6 +319,10 @@ impl Key {
                 LogFormat::Text => "text",
                 LogFormat::Json => "json",
             }),
+            Cgroups(field) => Value::from(match field(config) {
+                CgroupUse::Auto => "auto",
+                CgroupUse::Off => "off",
+            }),
         }
     }
 
@@ -329,7 +341,7 @@ impl Key {
                 Err(_) => Err(number_wanted(0, u16::MAX.into(), text)),
             },
             Switch(_) | Hosts(_) | Addresses(_) | Networks(_) | Size(..) | Count(_) | Milliseconds(..)
-            | Times(..) | Owners(_) | Order(_) => {
+            | Times(..) | Owners(_) | Order(_) | Cgroups(_) => {
                 unreachable!("`{}` has no environment variable", self.name)
             }
         }

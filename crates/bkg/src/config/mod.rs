@@ -10,6 +10,7 @@ pub mod entry;
 pub mod host;
 mod keys;
 mod layers;
+pub mod limits;
 mod listen;
 pub mod patch;
 pub mod secrets;
@@ -22,8 +23,9 @@ pub use entry::{
     Probed, RestartPolicy,
 };
 pub use host::{
-    ConfigError, EffectiveValue, HostConfig, HttpLimits, Loaded, LogFormat, LogKeys, Origin, Overrides,
-    QueueLimits, SupervisorTimes, Surroundings,
+    CgroupUse, ConfigError, EffectiveValue, HostConfig, HttpLimits, Loaded, LogFormat, LogKeys, Origin,
+    Overrides, QueueLimits, SupervisorTimes, Surroundings,
 };
 pub use layers::{LayerOrigin, Layers};
+pub use limits::ResourceLimits;
 pub use listen::{Exposure, TlsKeys};

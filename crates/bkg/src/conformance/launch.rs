@@ -24,10 +24,11 @@ use super::session::{Session, Waited};
 use super::target::{Folder, NAMELESS, Place};
 use super::upgrade::{NoSession, upgrade};
 use crate::registry::process_table::{LaunchProcess, ProcessEntry, ProcessRef, ProcessTable};
+use crate::supervisor::confine::Plan;
 use crate::supervisor::environment::{BusPlace, LaunchPlace, launch_environment};
 use crate::supervisor::exit::{ExitCause, MemoryWatch};
 use crate::supervisor::processes::{StopReport, stop_launch};
-use crate::supervisor::spawn::{LaunchCommand, LaunchError, LaunchLimits, Launched};
+use crate::supervisor::spawn::{LaunchCommand, LaunchError, Launched};
 
 /// How often an extended plugin is told to beat: often, so that a check is quick.
 const HEARTBEAT: Duration = Duration::from_millis(200);
@@ -229,11 +230,11 @@ impl<'k> Launch<'k> {
             folder: folder.root.clone(),
             environment,
             instance: self.instance,
-            limits: LaunchLimits::default(),
+            plan: Plan::unconfined(self.instance),
         };
         let memory = MemoryWatch::start();
         let spawner = self.kit.spawner().expect("a folder is started by a spawner");
-        let Launched { process, child, stdout, stderr, ran_through } =
+        let Launched { process, child, stdout, stderr, ran_through, .. } =
             spawner.launch(command).await.map_err(|error| match error {
                 LaunchError::Refused { .. } | LaunchError::TooSlow(_) | LaunchError::Stopping(_) => {
                     NoLaunch::Kit(KitError::Launch(error))

@@ -262,6 +262,7 @@ mod tests {
             id: InstanceId::new(),
             team: TeamId::default(),
             pid: None,
+            confinement: Arc::default(),
             contract: Contract::Extended,
             verified: true,
             registration: Registration::new(serde_json::from_value(register).unwrap()),

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{DeclaredRoute, Mailbox, TeamId, Topics, read_routes};
+use super::{Confinement, DeclaredRoute, Mailbox, TeamId, Topics, read_routes};
 use crate::config::PluginEntry;
 use crate::store::OpenRequest;
 
@@ -28,6 +28,8 @@ pub struct Instance {
     pub team: TeamId,
     /// The process, where the host started it.
     pub pid: Option<u32>,
+    /// How its launch is confined, where the host started it.
+    pub confinement: Arc<OnceLock<Confinement>>,
     /// When it registered.
     pub since: Timestamp,
     /// Which contract it speaks.
@@ -156,6 +158,7 @@ pub(crate) struct NewInstance {
     pub(crate) id: InstanceId,
     pub(crate) team: TeamId,
     pub(crate) pid: Option<u32>,
+    pub(crate) confinement: Arc<OnceLock<Confinement>>,
     pub(crate) contract: Contract,
     pub(crate) verified: bool,
     pub(crate) registration: Registration,
@@ -174,6 +177,7 @@ impl Instance {
             plugin: new.registration.register.plugin.clone(),
             team: new.team,
             pid: new.pid,
+            confinement: new.confinement,
             since: Timestamp::now(),
             contract: new.contract,
             verified: new.verified,

@@ -6,7 +6,7 @@
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use bkg_protocol::message::Secret;
@@ -15,6 +15,7 @@ use subtle::ConstantTimeEq;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::Confinement;
 use super::process_table::LaunchProcess;
 use super::team::TeamId;
 use crate::config::PluginEntry;
@@ -63,6 +64,8 @@ pub struct Launch {
     pub team: TeamId,
     /// The process, once it is spawned.
     process: watch::Sender<Option<LaunchProcess>>,
+    /// How it is confined, once that is known.
+    pub confinement: Arc<OnceLock<Confinement>>,
     secrets: Mutex<Secrets>,
     /// Whether it is being ended: it gets no session any more.
     retired: AtomicBool,
@@ -109,6 +112,7 @@ impl Launch {
             entry,
             team,
             process: watch::Sender::new(None),
+            confinement: Arc::default(),
             secrets: Mutex::new(secrets),
             retired: AtomicBool::new(false),
             events,

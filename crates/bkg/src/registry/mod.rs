@@ -4,6 +4,7 @@
 //! HTTP surface read. Readers take one immutable [`View`] and never wait; a change builds the next
 //! view and swaps it in whole, so nobody sees half of one.
 
+mod confinement;
 mod demand;
 mod instance;
 mod launch;
@@ -30,10 +31,11 @@ use bkg_protocol::{CapabilityName, InstanceId, PluginName};
 use process_table::LaunchProcess;
 use tokio::sync::watch;
 
+pub use confinement::{Confinement, Grouping, LimitMeans, Means};
 pub(crate) use instance::NewInstance;
 pub use instance::{Capacity, Instance, OwnFigures, Registration, Slot, Terms};
 pub use launch::{Launch, LaunchEvent, PrivateListener};
-pub use mailbox::{Ask, Failure, Lineage, Mailbox, Order, Part, Reply};
+pub use mailbox::{Ask, Failure, Lineage, Mailbox, Order, Part, Purpose, Reply};
 pub use reach::Reach;
 pub use route_faults::RouteFaults;
 pub use route_template::{
@@ -157,7 +159,8 @@ impl Registry {
     }
 
     /// Enters a registered instance; an older session of the same launch leaves the table, and comes
-    /// out to be closed.
+    /// out to be closed. One that takes settings while it runs has the newest from here on: whoever puts
+    /// an entry in place afterwards finds it in the table, and nobody's settings fall between the two.
     pub fn enter(&self, instance: Arc<Instance>) -> Option<Arc<Instance>> {
         let plugin = instance.plugin.clone();
         let mut replaced = None;
@@ -167,6 +170,10 @@ impl Registry {
             let older = place.iter().position(|other| other.id == instance.id);
             replaced = older.map(|older| place.remove(older));
             let registration = Arc::clone(&instance.registration());
+            // A version that is to take over has settings of its own.
+            if serves && instance.takes_hot_config() {
+                instance.took_settings(&record.entry);
+            }
             place.push(instance);
             if serves {
                 record.registers(registration);

@@ -1,7 +1,7 @@
 //! Which processes exist and which of them belong to a launch, read from `/proc`.
 //!
 //! Pure reading: nothing here signals, waits or keeps state between calls, and a process that vanishes
-//! while it is read is left out, never an error. Everything blocks (a scan opens two or three files per
+//! while it is read is left out, never an error. Everything blocks (a scan opens three or four files per
 //! process), so async callers go through `spawn_blocking`. The invariant: a process is only ever named
 //! together with its start time, so a recycled pid is a different process. Called by `supervisor`
 //! (spawning, stopping, reaping) and `bus` (who dialled), which may not import each other.
@@ -18,6 +18,8 @@ use crate::store::LedgeredProcess;
 
 /// The variable that every process of a launch inherits: it finds those that left the launch's session.
 pub const INSTANCE_VARIABLE: &str = "BKG_PLUGIN_INSTANCE";
+/// How the name of a launch's cgroup begins, in every hierarchy; the rest is the id of the launch.
+pub const CGROUP_PREFIX: &str = "bkg-";
 /// How many of the last pids are read before the listing, which takes a multiple of a short life.
 const YOUNGEST: u32 = 8;
 
@@ -122,6 +124,8 @@ pub struct ProcessEntry {
     /// The launch that its environment names. Read for processes of our own user only, never for the host
     /// itself (a host started from within a plugin is not a part of that plugin) nor for process 1.
     pub instance: Option<InstanceId>,
+    /// The launches in whose cgroups it is: none or one, more only where a launch is itself a host.
+    pub confined: Vec<InstanceId>,
     /// What it has used so far and holds now.
     pub usage: ProcessUsage,
 }
@@ -144,6 +148,11 @@ impl ProcessEntry {
     /// The process without what it looked like.
     pub fn reference(&self) -> ProcessRef {
         ProcessRef { pid: self.pid, start_time: self.start_time }
+    }
+
+    /// Whether its cgroup or its environment names the launch.
+    pub fn belongs_to(&self, instance: InstanceId) -> bool {
+        self.confined.contains(&instance) || self.instance == Some(instance)
     }
 }
 
@@ -169,6 +178,9 @@ impl ProcessTable {
         let mut entries: Vec<ProcessEntry> = Vec::new();
         let mut read = |pid| {
             let Some((process, mut entry)) = open(pid) else { return false };
+            if entry.alive && pid != 1 {
+                entry.confined = confining(&process);
+            }
             if entry.alive && entry.uid == host_uid && pid != host && pid != 1 {
                 entry.instance = instance_of(&process);
             }
@@ -207,12 +219,14 @@ impl ProcessTable {
     /// What belongs to a launch, zombies included, the host and process 1 never:
     ///
     /// - its first process, and those known before, if the pid still means them;
+    /// - every process in a cgroup of the launch: whoever was born there cannot leave without privileges;
     /// - every process whose environment names the launch: this finds what forked twice and left the session;
     /// - the session and group of the launch, while it is certain that the number was not given away:
     ///   the first process is there, or a process in them names the launch or was adopted by this host;
     /// - whatever descends from a member, or is in a session or group that a member leads.
     ///
-    /// What left the session, outlived its parents *and* cleared its environment is not found.
+    /// Where launches have no cgroups, what left the session, outlived its parents *and* cleared its
+    /// environment is not found.
     pub fn members(&self, lineage: &Lineage) -> Vec<&ProcessEntry> {
         let by_pid: HashMap<u32, usize> =
             self.entries.iter().enumerate().map(|(index, entry)| (entry.pid, index)).collect();
@@ -226,7 +240,7 @@ impl ProcessTable {
             .iter()
             .map(|entry| {
                 *leader == Some(entry.reference())
-                    || entry.instance == Some(*instance)
+                    || entry.belongs_to(*instance)
                     || known.contains(&entry.reference())
                     || own_group.is_some_and(|group| entry.process_group == group || entry.session == group)
             })
@@ -266,7 +280,7 @@ impl ProcessTable {
         let is_certain = self.entries.iter().any(|entry| {
             entry.reference() == leader
                 || ((entry.process_group == group || entry.session == group)
-                    && (entry.instance == Some(instance) || entry.parent == self.host))
+                    && (entry.belongs_to(instance) || entry.parent == self.host))
         });
         (!given_away && is_certain).then_some(group)
     }
@@ -342,6 +356,7 @@ fn open(pid: u32) -> Option<(Process, ProcessEntry)> {
         // The first thread may end before the others: `Z` with several threads is very much alive.
         alive: !matches!(stat.state, 'Z' | 'X' | 'x') || stat.num_threads > 1,
         instance: None,
+        confined: Vec::new(),
         usage: ProcessUsage {
             // Those of reaped children can be negative only where the kernel is at fault.
             cpu_ticks: stat.utime
@@ -354,6 +369,24 @@ fn open(pid: u32) -> Option<(Process, ProcessEntry)> {
         },
     };
     Some((process, entry))
+}
+
+/// The launches whose cgroups a process is in, in any hierarchy.
+fn confining(process: &Process) -> Vec<InstanceId> {
+    let mut text = String::new();
+    let read = process.open_relative("cgroup").map(|mut file| file.read_to_string(&mut text));
+    // Most processes of a machine are in none, and this is read for all of them.
+    if read.is_err() || !text.contains(CGROUP_PREFIX) {
+        return Vec::new();
+    }
+    let mut launches = Vec::new();
+    for part in text.lines().flat_map(|line| line.split('/')) {
+        let launch = part.strip_prefix(CGROUP_PREFIX).and_then(|id| id.parse().ok());
+        if let Some(launch) = launch.filter(|launch| !launches.contains(launch)) {
+            launches.push(launch);
+        }
+    }
+    launches
 }
 
 fn instance_of(process: &Process) -> Option<InstanceId> {
@@ -391,6 +424,7 @@ mod tests {
             uid: 0,
             alive: true,
             instance: None,
+            confined: Vec::new(),
             usage: ProcessUsage::default(),
         }
     }
@@ -459,6 +493,20 @@ mod tests {
         let mut witnessed = orphans(1);
         witnessed.push(carrying(instance, entry(103, 1, 100)));
         assert_eq!(members(instance, witnessed), [101, 102, 103]);
+    }
+
+    #[test]
+    fn whoever_is_in_a_cgroup_of_the_launch_is_a_member_whatever_else_it_left() {
+        let instance = InstanceId::new();
+        let confined = |by: &[InstanceId], entry| ProcessEntry { confined: by.to_vec(), ..entry };
+        let table = vec![
+            entry(100, HOST, 100),
+            confined(&[instance], entry(105, 1, 105)),
+            // In a cgroup that a launch of this launch has below.
+            confined(&[instance, InstanceId::new()], entry(106, 1, 106)),
+            confined(&[InstanceId::new()], entry(107, 1, 107)),
+        ];
+        assert_eq!(members(instance, table), [100, 105, 106]);
     }
 
     #[test]

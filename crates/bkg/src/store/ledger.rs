@@ -34,6 +34,9 @@ pub struct LedgerEntry {
     /// The launched process; `None` if the host died before it knew.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub process: Option<LedgeredProcess>,
+    /// The cgroups that it has to itself; each carries the launch's id in its name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cgroups: Vec<PathBuf>,
 }
 
 /// A process such that it cannot be mistaken for a later one with the same id.
@@ -87,12 +90,18 @@ impl Ledger {
         &self.boot_id
     }
 
-    /// Says that this launch is about to be: before the process is spawned.
+    /// Says that this launch is about to be, with these cgroups: before they are made and the process is
+    /// spawned.
     ///
     /// # Errors
     /// The disk's; then do not spawn.
-    pub fn record(&self, plugin: &PluginName, instance: InstanceId) -> Result<(), StoreError> {
-        self.write(plugin, instance, None)
+    pub fn record(
+        &self,
+        plugin: &PluginName,
+        instance: InstanceId,
+        cgroups: &[PathBuf],
+    ) -> Result<(), StoreError> {
+        self.write(plugin, instance, None, cgroups)
     }
 
     /// Says which process the launch became: right after it was spawned.
@@ -104,8 +113,9 @@ impl Ledger {
         plugin: &PluginName,
         instance: InstanceId,
         process: LedgeredProcess,
+        cgroups: &[PathBuf],
     ) -> Result<(), StoreError> {
-        self.write(plugin, instance, Some(process))
+        self.write(plugin, instance, Some(process), cgroups)
     }
 
     /// Says that nothing of the launch is left. Removing one that is not there is no error.
@@ -166,10 +176,16 @@ impl Ledger {
         plugin: &PluginName,
         instance: InstanceId,
         process: Option<LedgeredProcess>,
+        cgroups: &[PathBuf],
     ) -> Result<(), StoreError> {
         let path = self.path(instance);
-        let entry =
-            LedgerEntry { plugin: plugin.clone(), instance, boot_id: self.boot_id.clone(), process };
+        let entry = LedgerEntry {
+            plugin: plugin.clone(),
+            instance,
+            boot_id: self.boot_id.clone(),
+            process,
+            cgroups: cgroups.to_owned(),
+        };
         let text = serde_json::to_vec(&entry).expect("a ledger entry has a JSON form");
         atomic::replace(&path, &text, 0o600).map_err(StoreError::disk("write", &path))
     }
@@ -207,32 +223,34 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (first, second) = (InstanceId::new(), InstanceId::new());
         let before = ledger(&directory);
-        before.record(&plugin(), second).unwrap();
-        before.record(&plugin(), first).unwrap();
-        before.complete(&plugin(), first, PROCESS).unwrap();
+        let cgroups = [PathBuf::from(format!("/cgroup/bkg-{first}"))];
+        before.record(&plugin(), second, &[]).unwrap();
+        before.record(&plugin(), first, &cgroups).unwrap();
+        before.complete(&plugin(), first, PROCESS, &cgroups).unwrap();
         drop(before);
 
         let after = ledger(&directory);
-        let entry = |instance, process| LedgerEntry {
+        let entry = |instance, process, cgroups: &[PathBuf]| LedgerEntry {
             plugin: plugin(),
             instance,
             boot_id: after.boot_id().to_owned(),
             process,
+            cgroups: cgroups.to_owned(),
         };
         let contents = after.entries().unwrap();
-        assert_eq!(contents.entries, [entry(first, Some(PROCESS)), entry(second, None)]);
+        assert_eq!(contents.entries, [entry(first, Some(PROCESS), &cgroups), entry(second, None, &[])]);
         assert_eq!(contents.unreadable, []);
 
         after.remove(first).unwrap();
         after.remove(first).unwrap();
-        assert_eq!(after.entries().unwrap().entries, [entry(second, None)]);
+        assert_eq!(after.entries().unwrap().entries, [entry(second, None, &[])]);
     }
 
     #[test]
     fn launches_of_an_earlier_boot_are_forgotten() {
         let directory = tempfile::tempdir().unwrap();
         let earlier = Ledger { boot_id: "earlier".to_owned(), ..ledger(&directory) };
-        earlier.record(&plugin(), InstanceId::new()).unwrap();
+        earlier.record(&plugin(), InstanceId::new(), &[]).unwrap();
         assert_eq!(earlier.entries().unwrap().entries.len(), 1);
         assert_eq!(ledger(&directory).entries().unwrap().entries, []);
         assert_eq!(earlier.entries().unwrap().entries, []);
@@ -243,7 +261,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let ledger = ledger(&directory);
         let instance = InstanceId::new();
-        ledger.record(&plugin(), instance).unwrap();
+        ledger.record(&plugin(), instance, &[]).unwrap();
         let good = ledger.path(instance);
         let paths = ["a.json", "b.json", "c.json"].map(|name| ledger.directory.join(name));
         fs::write(&paths[0], "").unwrap();

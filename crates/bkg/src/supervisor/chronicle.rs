@@ -289,9 +289,12 @@ impl ExitCause {
     fn told(self) -> RunExit {
         let text = self.to_string();
         match self {
-            Self::Exited { code } => RunExit { code: Some(code), signal: None, oom: false, text },
-            Self::Killed { signal, memory_ran_out, .. } => {
-                RunExit { code: None, signal: Some(signal), oom: memory_ran_out, text }
+            Self::Exited { code, oom } => {
+                RunExit { code: Some(code), signal: None, oom: oom.is_some(), text }
+            }
+            Self::Killed { signal, memory_ran_out, oom, .. } => {
+                let oom = memory_ran_out || oom.is_some();
+                RunExit { code: None, signal: Some(signal), oom, text }
             }
         }
     }
@@ -324,11 +327,11 @@ mod tests {
 
     #[test]
     fn an_exit_is_told_with_its_code_or_its_signal() {
-        let killed = ExitCause::Killed { signal: 9, dumped_core: false, memory_ran_out: true };
+        let killed = ExitCause::Killed { signal: 9, dumped_core: false, memory_ran_out: true, oom: None };
         let text = "killed by SIGKILL while the machine was out of memory".to_owned();
         assert_eq!(killed.told(), RunExit { code: None, signal: Some(9), oom: true, text });
         let text = "exited with code 3".to_owned();
-        let exited = ExitCause::Exited { code: 3 };
+        let exited = ExitCause::Exited { code: 3, oom: None };
         assert_eq!(exited.told(), RunExit { code: Some(3), signal: None, oom: false, text });
     }
 }

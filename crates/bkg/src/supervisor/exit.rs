@@ -6,9 +6,12 @@
 use std::fmt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
+use std::sync::Arc;
 
 use nix::sys::signal::Signal;
 use serde::Serialize;
+
+use super::confine::Enclosure;
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -18,6 +21,9 @@ pub enum ExitCause {
     Exited {
         /// Its exit code, 0 to 255.
         code: i32,
+        /// The memory limit because of which the kernel killed a process of the launch.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        oom: Option<MemoryLimit>,
     },
     /// By a signal.
     Killed {
@@ -28,18 +34,31 @@ pub enum ExitCause {
         /// Whether it was SIGKILL while the kernel killed something for lack of memory. What it killed is
         /// not said: the count is the machine's.
         memory_ran_out: bool,
+        /// The memory limit because of which the kernel killed a process of the launch.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        oom: Option<MemoryLimit>,
     },
+}
+
+/// The `memoryMb` of an entry, which a launch exceeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MemoryLimit {
+    /// The limit, in MiB.
+    pub memory_mb: u64,
 }
 
 impl ExitCause {
     /// The cause behind a status, given what the memory watch saw while the process ran.
     pub fn of(status: ExitStatus, memory: &MemoryWatch) -> Self {
+        let oom = memory.over_limit();
         match (status.code(), status.signal()) {
-            (Some(code), _) => Self::Exited { code },
+            (Some(code), _) => Self::Exited { code, oom },
             (None, Some(signal)) => Self::Killed {
                 signal,
                 dumped_core: status.core_dumped(),
-                memory_ran_out: signal == Signal::SIGKILL as i32 && memory.ran_out(),
+                memory_ran_out: signal == Signal::SIGKILL as i32 && oom.is_none() && memory.ran_out(),
+                oom,
             },
             (None, None) => unreachable!("the status of a process that has ended holds a code or a signal"),
         }
@@ -47,14 +66,24 @@ impl ExitCause {
 
     /// Whether the process ended by itself and said that all is well.
     pub fn is_success(&self) -> bool {
-        *self == Self::Exited { code: 0 }
+        matches!(self, Self::Exited { code: 0, .. })
     }
 }
 
 impl fmt::Display for ExitCause {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::Exited { code } => {
+            Self::Exited { code, oom: Some(MemoryLimit { memory_mb }) } => write!(
+                out,
+                "exited with code {code} after a process of it was killed because it used more than its \
+                 memory limit of {memory_mb} MB"
+            ),
+            Self::Killed { signal, oom: Some(MemoryLimit { memory_mb }), .. }
+                if signal == Signal::SIGKILL as i32 =>
+            {
+                write!(out, "was killed because it used more than its memory limit of {memory_mb} MB")
+            }
+            Self::Exited { code, oom: None } => {
                 write!(out, "exited with code {code}")?;
                 // The conventions of POSIX shells, and `start.sh` is one as a rule.
                 match code {
@@ -64,7 +93,7 @@ impl fmt::Display for ExitCause {
                     _ => Ok(()),
                 }
             }
-            Self::Killed { signal, dumped_core, memory_ran_out } => {
+            Self::Killed { signal, dumped_core, memory_ran_out, .. } => {
                 write!(out, "killed by {}", signal_name(signal))?;
                 if dumped_core {
                     write!(out, " (core dumped)")?;
@@ -82,16 +111,28 @@ fn signal_name(number: i32) -> String {
     Signal::try_from(number).map_or_else(|_| format!("signal {number}"), |signal| signal.to_string())
 }
 
-/// Notices whether the kernel killed any process of the machine for lack of memory since it was started.
-#[derive(Debug, Clone, Copy)]
+/// Notices whether the kernel killed a process of the launch because of its memory limit, or any process of
+/// the machine for lack of memory, since it was started.
+#[derive(Debug, Clone)]
 pub struct MemoryWatch {
     kills_before: Option<i64>,
+    enclosure: Arc<Enclosure>,
 }
 
 impl MemoryWatch {
     /// Starts to watch: to be called when the process starts.
     pub fn start() -> Self {
-        Self { kills_before: out_of_memory_kills() }
+        Self { kills_before: out_of_memory_kills(), enclosure: Arc::default() }
+    }
+
+    /// Watches the cgroups of the launch as well.
+    pub(super) fn with(self, enclosure: &Arc<Enclosure>) -> Self {
+        Self { enclosure: Arc::clone(enclosure), ..self }
+    }
+
+    /// The launch's memory limit, if the kernel killed a process of it for that: by its own count.
+    fn over_limit(&self) -> Option<MemoryLimit> {
+        self.enclosure.over_memory().map(|memory_mb| MemoryLimit { memory_mb })
     }
 
     /// Whether it happened. False where the kernel does not count it (before 4.13).
@@ -141,11 +182,12 @@ mod tests {
     #[test]
     fn a_lack_of_memory_is_mentioned_for_sigkill_alone() {
         // A watch that saw fewer kills than any machine has had, and one that saw none since.
-        let lacking = MemoryWatch { kills_before: Some(-1) };
-        let of = |raw, watch| ExitCause::of(ExitStatus::from_raw(raw), &watch).to_string();
-        assert_eq!(of(9, lacking), "killed by SIGKILL while the machine was out of memory");
-        assert_eq!(of(15, lacking), "killed by SIGTERM");
-        assert_eq!(of(9, MemoryWatch { kills_before: None }), "killed by SIGKILL");
+        let watch = |kills_before| MemoryWatch { kills_before, enclosure: Arc::default() };
+        let lacking = || watch(Some(-1));
+        let of = |raw, watch: MemoryWatch| ExitCause::of(ExitStatus::from_raw(raw), &watch).to_string();
+        assert_eq!(of(9, lacking()), "killed by SIGKILL while the machine was out of memory");
+        assert_eq!(of(15, lacking()), "killed by SIGTERM");
+        assert_eq!(of(9, watch(None)), "killed by SIGKILL");
     }
 
     #[test]

@@ -6,9 +6,11 @@
 
 mod backoff;
 pub mod chronicle;
+pub mod confine;
 pub mod environment;
 pub mod exit;
 pub mod folder;
+mod lookout;
 mod output;
 mod prepare;
 pub(crate) mod probe;
@@ -39,6 +41,7 @@ use crate::registry::process_table::ProcessTableError;
 use crate::registry::{PrivateListener, Registry, State, Status, TeamId};
 use crate::store::{DataDir, Ledger, LedgerEntry, StoreError};
 
+pub use confine::Cgroups;
 pub use spawn::{Spawner, SpawnerError};
 pub use swap::{Share, SwapOrder, SwapOutcome, SwapRefused, SwapStage, SwapTicket};
 
@@ -124,6 +127,8 @@ pub struct Supervision {
     pub chronicler: Arc<Chronicler>,
     /// Who starts processes.
     pub spawner: Spawner,
+    /// The cgroups that launches can have.
+    pub cgroups: Arc<Cgroups>,
     /// Where the listeners of launches go: to the bus.
     pub listeners: mpsc::Sender<PrivateListener>,
     /// The environment of the host, of which plugins see an allowed part.
@@ -158,6 +163,8 @@ pub struct Supervisor {
     supervision: Arc<Supervision>,
     /// How many processes may be starting, over all plugins.
     starts: Arc<Semaphore>,
+    /// How many `prepare.sh` may run: as many again, since one that builds must not keep others from starting.
+    prepares: Arc<Semaphore>,
     plugins: RwLock<HashMap<PluginName, Arc<Row>>>,
     tasks: TaskTracker,
     /// Seats that are empty end when it fires.
@@ -198,6 +205,8 @@ struct Plugin {
     supervision: Arc<Supervision>,
     /// How many processes may be starting, over all plugins.
     starts: Arc<Semaphore>,
+    /// How many `prepare.sh` may run: as many again, since one that builds must not keep others from starting.
+    prepares: Arc<Semaphore>,
     /// Where seats and swaps run.
     tasks: TaskTracker,
     /// Seats that are empty end when it fires, and swaps.
@@ -229,11 +238,13 @@ impl Supervisor {
     /// Seats for every plugin of the registry, all empty; then starts those with `autostart`.
     pub fn start(supervision: Supervision) -> Self {
         let supervision = Arc::new(supervision);
-        let starts = Arc::new(Semaphore::new(supervision.config.supervisor.parallel_starts));
+        let at_once = || Arc::new(Semaphore::new(supervision.config.supervisor.parallel_starts));
+        let (starts, prepares) = (at_once(), at_once());
         remove_runtime_configs(&supervision.data);
         let supervisor = Self {
             supervision: Arc::clone(&supervision),
             starts,
+            prepares,
             plugins: RwLock::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -274,6 +285,7 @@ impl Supervisor {
             name: name.clone(),
             supervision: Arc::clone(&self.supervision),
             starts: Arc::clone(&self.starts),
+            prepares: Arc::clone(&self.prepares),
             tasks: self.tasks.clone(),
             stop: self.stop.clone(),
             preparing: Mutex::new(()),

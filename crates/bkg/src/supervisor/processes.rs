@@ -1,13 +1,14 @@
 //! Ends the processes of a launch, all of them, and what a killed host left behind.
 //!
 //! It decides nothing: the state machine says when. A launch counts as gone only when the process table
-//! shows no living member any more; waiting for its first process would overlook what that one started.
-//! The invariant: a signal reaches exactly the processes that were read as members, pid and start time,
-//! never a stranger that got a pid later. Reaping is not done here: the first process belongs to its
+//! shows no living member any more and its cgroups are empty; waiting for its first process would overlook
+//! what that one started. The invariant: a signal reaches exactly the processes that were read as members,
+//! pid and start time, or are in a cgroup of the launch, never a stranger that got a pid later. Reaping is not done here: the first process belongs to its
 //! `Child`, adopted ones to the spawner's thread. Called by the supervisor's state machine.
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bkg_protocol::{InstanceId, PluginName};
@@ -19,8 +20,10 @@ use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 use tokio::time::Instant;
 use tracing::warn;
 
+use super::confine::Enclosure;
+use super::lookout;
 use crate::registry::process_table::{
-    LaunchProcess, Lineage, ProcessRef, ProcessTable, ProcessTableError, boot_id,
+    LaunchProcess, Lineage, ProcessEntry, ProcessRef, ProcessTable, ProcessTableError, boot_id,
 };
 use crate::store::LedgerEntry;
 
@@ -47,6 +50,8 @@ pub struct StopReport {
     pub killed: Vec<ProcessRef>,
     /// Who did not even die of that within 10 s: the launch is not stopped.
     pub survivors: Vec<ProcessRef>,
+    /// Whether a cgroup of it is not empty although nobody can be seen in it: it is not stopped either.
+    pub hidden: bool,
     /// From the first signal to the last look.
     pub took: Duration,
 }
@@ -54,7 +59,7 @@ pub struct StopReport {
 impl StopReport {
     /// Whether nothing of the launch is left.
     pub fn is_empty(&self) -> bool {
-        self.survivors.is_empty()
+        self.survivors.is_empty() && !self.hidden
     }
 }
 
@@ -77,19 +82,30 @@ pub struct Reaped {
 /// A process that is born after the first SIGTERM (a shell's clean-up) is asked only when all that were
 /// asked before it are gone. Without any grace nobody is asked.
 pub async fn stop_launch(launch: &LaunchProcess, grace: Duration) -> Result<StopReport, ProcessTableError> {
+    stop_enclosed(launch, &Arc::default(), grace).await
+}
+
+/// The same for a launch with cgroups of its own, which are removed when they are empty.
+pub(crate) async fn stop_enclosed(
+    launch: &LaunchProcess,
+    enclosure: &Arc<Enclosure>,
+    grace: Duration,
+) -> Result<StopReport, ProcessTableError> {
     let begin = Instant::now();
-    let mut hunt = Hunt::of(vec![launch.into()]);
+    let mut hunt = Hunt::of(vec![Quarry::new(launch.into(), Arc::clone(enclosure))]);
     let mut report = StopReport::default();
     // The grace begins when the first have been asked, however long the look before took.
     let mut deadline = None;
     loop {
         let members = hunt.look_soon().await?.concat();
         if members.is_empty() {
+            report.hidden = hunt.is_hidden();
             break;
         }
         if grace.is_zero() || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             let mut outcomes = hunt.kill_until(Instant::now() + KILL_LIMIT).await?;
-            (report.killed, report.survivors) = outcomes.remove(0);
+            let Outcome { killed, survivors, hidden } = outcomes.remove(0);
+            report = StopReport { killed, survivors, hidden, ..report };
             break;
         }
         let asked: Vec<_> = members.into_iter().filter(|member| report.asked.contains(member)).collect();
@@ -100,6 +116,10 @@ pub async fn stop_launch(launch: &LaunchProcess, grace: Duration) -> Result<Stop
                 deadline.get_or_insert(Instant::now() + grace);
             }
         }
+    }
+    if report.is_empty() && enclosure.is_exact() {
+        let enclosure = Arc::clone(enclosure);
+        blocking(move || enclosure.remove()).await;
     }
     report.took = begin.elapsed();
     Ok(report)
@@ -115,18 +135,26 @@ pub async fn reap_leftovers(entries: &[LedgerEntry]) -> Result<Vec<Reaped>, Proc
     if entries.is_empty() {
         return Ok(Vec::new());
     }
-    let lineage = |entry: &&LedgerEntry| Lineage {
-        instance: entry.instance,
-        leader: entry.process.map(ProcessRef::from),
-        known: Vec::new(),
+    let quarry = |entry: &&LedgerEntry| {
+        let leader = entry.process.map(ProcessRef::from);
+        let lineage = Lineage { instance: entry.instance, leader, known: Vec::new() };
+        Quarry::new(lineage, Arc::new(Enclosure::of_ledger(entry.instance, &entry.cgroups)))
     };
-    let hunt = Hunt::of(entries.iter().map(lineage).collect());
-    let outcomes = hunt.kill_until(Instant::now() + REAP_LIMIT).await?;
-    let reaped = entries.into_iter().zip(outcomes).map(|(entry, (killed, survivors))| Reaped {
+    let quarries: Vec<_> = entries.iter().map(quarry).collect();
+    let enclosures: Vec<_> = quarries.iter().map(|quarry| Arc::clone(&quarry.enclosure)).collect();
+    let outcomes = Hunt::of(quarries).kill_until(Instant::now() + REAP_LIMIT).await?;
+    let over: Vec<_> = enclosures
+        .into_iter()
+        .zip(&outcomes)
+        .filter(|(_, outcome)| outcome.survivors.is_empty() && !outcome.hidden)
+        .map(|(enclosure, _)| enclosure)
+        .collect();
+    blocking(move || over.iter().for_each(|enclosure| enclosure.remove())).await;
+    let reaped = entries.into_iter().zip(outcomes).map(|(entry, outcome)| Reaped {
         plugin: entry.plugin.clone(),
         instance: entry.instance,
-        killed,
-        survivors,
+        killed: outcome.killed,
+        survivors: outcome.survivors,
     });
     Ok(reaped.filter(|reaped| !reaped.killed.is_empty()).collect())
 }
@@ -135,20 +163,40 @@ pub async fn reap_leftovers(entries: &[LedgerEntry]) -> Result<Vec<Reaped>, Proc
 /// launch, in the same order. Whoever was met once is remembered until the end.
 #[derive(Debug)]
 struct Hunt {
-    lineages: Vec<Lineage>,
+    quarries: Vec<Quarry>,
+}
+
+/// A launch that is to end.
+#[derive(Debug)]
+struct Quarry {
+    lineage: Lineage,
+    enclosure: Arc<Enclosure>,
+    /// Whether the last look found its cgroups occupied, and nobody in them.
+    hidden: bool,
+}
+
+/// How the end of a launch went.
+#[derive(Debug)]
+struct Outcome {
+    killed: Vec<ProcessRef>,
+    survivors: Vec<ProcessRef>,
+    hidden: bool,
+}
+
+impl Quarry {
+    fn new(lineage: Lineage, enclosure: Arc<Enclosure>) -> Self {
+        Self { lineage, enclosure, hidden: false }
+    }
 }
 
 impl Hunt {
-    fn of(lineages: Vec<Lineage>) -> Self {
-        Self { lineages }
+    fn of(quarries: Vec<Quarry>) -> Self {
+        Self { quarries }
     }
 
-    /// Kills until nobody is left or the time is up; answers who was killed and who is left of them.
-    async fn kill_until(
-        mut self,
-        deadline: Instant,
-    ) -> Result<Vec<(Vec<ProcessRef>, Vec<ProcessRef>)>, ProcessTableError> {
-        let mut killed = vec![Vec::new(); self.lineages.len()];
+    /// Kills until nobody is left or the time is up.
+    async fn kill_until(mut self, deadline: Instant) -> Result<Vec<Outcome>, ProcessTableError> {
+        let mut killed = vec![Vec::new(); self.quarries.len()];
         loop {
             let round = self.send_soon(Signal::SIGKILL).await?;
             until_gone(round.concat(), deadline).await;
@@ -157,26 +205,53 @@ impl Hunt {
             }
             let left = self.look_soon().await?;
             if left.iter().all(Vec::is_empty) || Instant::now() >= deadline {
-                return Ok(killed.into_iter().zip(left).collect());
+                let outcomes = killed.into_iter().zip(left).zip(&self.quarries);
+                let outcome = |((killed, survivors), quarry): (_, &Quarry)| Outcome {
+                    killed,
+                    survivors,
+                    hidden: quarry.hidden,
+                };
+                return Ok(outcomes.map(outcome).collect());
             }
         }
     }
 
-    /// [`look`](Self::look) on a thread that may block.
+    /// Who is alive now. That nobody is, is looked at more than once before it is said.
     async fn look_soon(&mut self) -> Result<Vec<Vec<ProcessRef>>, ProcessTableError> {
-        self.elsewhere(Self::look).await
+        let is_exact = self.quarries.iter().all(|quarry| quarry.enclosure.is_exact());
+        for looks in 1.. {
+            let table = lookout::table().await?;
+            // Twice at least, because a process in the middle of an exec shows no environment for a moment;
+            // its cgroup it shows at every moment.
+            let is_certain = is_exact || (looks > 1 && table.is_complete());
+            let members = self.elsewhere(move |hunt| hunt.look(&table)).await;
+            let is_over = looks >= EMPTY_LOOKS || (is_certain && !self.is_hidden());
+            if is_over || members.iter().any(|members| !members.is_empty()) {
+                return Ok(members);
+            }
+        }
+        unreachable!("the number of looks is limited")
     }
 
-    /// [`send`](Self::send) on a thread that may block.
+    /// Whether a cgroup holds somebody whom the last look did not meet.
+    fn is_hidden(&self) -> bool {
+        self.quarries.iter().any(|quarry| quarry.hidden)
+    }
+
+    /// Sends a signal to all members that are alive and names them.
     async fn send_soon(&mut self, signal: Signal) -> Result<Vec<Vec<ProcessRef>>, ProcessTableError> {
-        self.elsewhere(move |hunt| hunt.send(signal)).await
+        if signal == Signal::SIGKILL {
+            return self.elsewhere(Self::kill).await;
+        }
+        let table = lookout::table().await?;
+        Ok(self.elsewhere(move |hunt| hunt.send(&table, signal)).await)
     }
 
     async fn elsewhere<T: Send + 'static>(
         &mut self,
         work: impl FnOnce(&mut Self) -> T + Send + 'static,
     ) -> T {
-        let mut hunt = Self { lineages: std::mem::take(&mut self.lineages) };
+        let mut hunt = Self { quarries: std::mem::take(&mut self.quarries) };
         let (hunt, answer) = blocking(move || {
             let answer = work(&mut hunt);
             (hunt, answer)
@@ -186,47 +261,67 @@ impl Hunt {
         answer
     }
 
-    /// Who is alive now. That nobody is, is looked at more than once before it is said.
-    fn look(&mut self) -> Result<Vec<Vec<ProcessRef>>, ProcessTableError> {
-        for looks in 1.. {
-            let table = ProcessTable::read()?;
-            let members: Vec<_> =
-                self.lineages.iter().map(|lineage| table.living_members(lineage)).collect();
-            // Twice at least, because a process in the middle of an exec shows no environment for a moment.
-            let is_certain = looks >= EMPTY_LOOKS || (looks > 1 && table.is_complete());
-            if is_certain || members.iter().any(|members| !members.is_empty()) {
-                return Ok(self.remember(members));
+    /// Who is alive, by this table and by the cgroups as they are now.
+    fn look(&mut self, table: &ProcessTable) -> Vec<Vec<ProcessRef>> {
+        let mut all = Vec::with_capacity(self.quarries.len());
+        for quarry in &mut self.quarries {
+            let mut members = table.living_members(&quarry.lineage);
+            quarry.hidden = false;
+            if members.is_empty() && !quarry.enclosure.is_empty() {
+                // Born since the table was read.
+                members = quarry.enclosure.members();
+                quarry.hidden = members.is_empty();
             }
+            all.push(members);
         }
-        unreachable!("the number of looks is limited")
+        self.remember(all)
     }
 
-    /// Sends a signal to all members that are alive and names them.
-    fn send(&mut self, signal: Signal) -> Result<Vec<Vec<ProcessRef>>, ProcessTableError> {
-        let mut met = vec![Vec::new(); self.lineages.len()];
+    /// Sends a signal to all members in this table that are alive and names them.
+    fn send(&mut self, table: &ProcessTable, signal: Signal) -> Vec<Vec<ProcessRef>> {
+        let mut met = vec![Vec::new(); self.quarries.len()];
+        for (quarry, met) in self.quarries.iter().zip(&mut met) {
+            send_through(table, &quarry.lineage, signal, met);
+            if signal == Signal::SIGTERM {
+                send_through(table, &quarry.lineage, Signal::SIGCONT, &mut Vec::new());
+            }
+        }
+        self.remember(met)
+    }
+
+    /// Kills all members that are alive and names them.
+    fn kill(&mut self) -> Result<Vec<Vec<ProcessRef>>, ProcessTableError> {
+        let mut met = vec![Vec::new(); self.quarries.len()];
+        // A table of its own: what forks and exits faster than it can be read dies where it is met, or
+        // never.
         let table = ProcessTable::read_with(|entry| {
-            // What forks and exits faster than the table can be read dies where it is met, or never.
-            let carried = self.lineages.iter().position(|lineage| entry.instance == Some(lineage.instance));
-            if let Some(index) = carried.filter(|_| signal == Signal::SIGKILL) {
-                send(entry.reference(), signal);
+            let belongs = |quarry: &Quarry| entry.belongs_to(quarry.lineage.instance);
+            if let Some(index) = self.quarries.iter().position(belongs)
+                && !is_this_process(entry)
+            {
+                send(entry.reference(), Signal::SIGKILL);
                 met[index].push(entry.reference());
             }
         })?;
-        for (lineage, met) in self.lineages.iter().zip(&mut met) {
-            send_through(&table, lineage, signal, met);
-            if signal == Signal::SIGTERM {
-                send_through(&table, lineage, Signal::SIGCONT, &mut Vec::new());
-            }
+        for (quarry, met) in self.quarries.iter().zip(&mut met) {
+            send_through(&table, &quarry.lineage, Signal::SIGKILL, met);
+            // Whoever was born since.
+            quarry.enclosure.kill();
         }
         Ok(self.remember(met))
     }
 
     fn remember(&mut self, members: Vec<Vec<ProcessRef>>) -> Vec<Vec<ProcessRef>> {
-        for (lineage, members) in self.lineages.iter_mut().zip(&members) {
-            add_new(&mut lineage.known, members.iter().copied());
+        for (quarry, members) in self.quarries.iter_mut().zip(&members) {
+            add_new(&mut quarry.lineage.known, members.iter().copied());
         }
         members
     }
+}
+
+/// Whether it is the host itself, which may live in a launch of another host.
+fn is_this_process(entry: &ProcessEntry) -> bool {
+    entry.pid == std::process::id()
 }
 
 fn add_new(known: &mut Vec<ProcessRef>, seen: impl IntoIterator<Item = ProcessRef>) {
@@ -260,7 +355,7 @@ fn send_through(table: &ProcessTable, lineage: &Lineage, signal: Signal, met: &m
 }
 
 /// To this process and to none that has its pid by now.
-fn send(process: ProcessRef, signal: Signal) {
+pub(super) fn send(process: ProcessRef, signal: Signal) {
     let delivery = match open(process) {
         Ok(None) => return,
         Ok(Some(handle)) => {
@@ -339,9 +434,12 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
+    use crate::config::{ResourceLimits, SupervisorTimes};
+    use crate::registry::Grouping;
     use crate::registry::process_table::{INSTANCE_VARIABLE, process};
     use crate::store::LedgeredProcess;
-    use crate::supervisor::spawn::{LaunchCommand, LaunchLimits, Launched, Spawner, base_environment};
+    use crate::supervisor::confine::{Cgroups, Plan};
+    use crate::supervisor::spawn::{LaunchCommand, Launched, Spawner, base_environment};
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -355,6 +453,10 @@ mod tests {
 
     impl Running {
         async fn start(script: &str, lines: usize) -> Self {
+            Self::with(script, lines, Plan::unconfined(InstanceId::new())).await
+        }
+
+        async fn with(script: &str, lines: usize, plan: Plan) -> Self {
             let folder = tempfile::tempdir().unwrap();
             let program = folder.path().join("start.sh");
             fs::write(&program, script).unwrap();
@@ -365,8 +467,8 @@ mod tests {
                 args: Vec::new(),
                 folder: folder.path().to_owned(),
                 environment: base_environment(std::env::vars_os()),
-                instance: InstanceId::new(),
-                limits: LaunchLimits::default(),
+                instance: plan.instance(),
+                plan,
             };
             let mut launched = spawner.launch(command).await.unwrap();
             let mut reader = BufReader::new(&mut launched.stdout).lines();
@@ -454,6 +556,73 @@ mod tests {
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(Signal::SIGTERM as i32));
     }
 
+    /// A process that has left session, parents and environment.
+    const HIDING: &str = "#!/usr/bin/env python3\n\
+        import os, signal\n\
+        if os.fork() == 0:\n\
+        \x20   os.setsid()\n\
+        \x20   if os.fork() == 0:\n\
+        \x20       os.write(1, b'%d\\n' % os.getpid())\n\
+        \x20       os.execve('/usr/bin/tail', ['tail', '-f', '/dev/null'], {})\n\
+        \x20   os._exit(0)\n\
+        os.wait()\n";
+
+    #[tokio::test]
+    async fn who_hides_from_the_table_is_found_in_its_cgroup_of_either_version() {
+        for group in [Grouping::CgroupV2, Grouping::CgroupV1] {
+            let cgroups = Arc::new(Cgroups::of_version(&SupervisorTimes::default(), group));
+            let plan = Plan::new(cgroups, InstanceId::new(), ResourceLimits::default());
+            let paths = plan.paths();
+            if paths.is_empty() {
+                // Not on this machine, which is what a launch would say.
+                assert_eq!(plan.establish().confinement.group, Grouping::ProcessGroup);
+                continue;
+            }
+            let mut bystander = Bystander::start(None);
+            let mut running = Running::with(HIDING, 1, plan).await;
+            assert_eq!(running.launched.confinement.group, group);
+            running.launched.child.wait().await.unwrap();
+            assert_eq!(running.members(), running.pids);
+            let enclosure = Arc::clone(&running.launched.enclosure);
+            assert!(!enclosure.is_empty() && paths[0].is_dir());
+            // By the cgroup alone: nothing is told of the launch but where it was.
+            let entry = LedgerEntry {
+                cgroups: paths.clone(),
+                ..entry(&running.launch(), &boot_id().unwrap(), None)
+            };
+            let reaped = reap_leftovers(&[entry]).await.unwrap();
+            assert_eq!(
+                reaped.iter().map(|reaped| sorted(&reaped.killed)).collect::<Vec<_>>(),
+                [running.pids.clone()]
+            );
+            assert!(!is_alive(running.pids[0]) && bystander.is_alive());
+            assert!(enclosure.is_empty() && !paths[0].exists());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_cgroup_is_killed_whole_in_either_version() {
+        for group in [Grouping::CgroupV2, Grouping::CgroupV1] {
+            let cgroups = Arc::new(Cgroups::of_version(&SupervisorTimes::default(), group));
+            let plan = Plan::new(cgroups, InstanceId::new(), ResourceLimits::default());
+            if plan.paths().is_empty() {
+                assert_eq!(plan.establish().confinement.group, Grouping::ProcessGroup);
+                continue;
+            }
+            let running = Running::with(DAEMONISING, 3, plan).await;
+            let enclosure = Arc::clone(&running.launched.enclosure);
+            assert_eq!(sorted(&enclosure.members()).len(), 3);
+            enclosure.kill();
+            let deadline = Instant::now() + PATIENCE;
+            while !enclosure.is_empty() {
+                assert!(Instant::now() < deadline, "everything in it dies");
+                tokio::task::yield_now().await;
+            }
+            enclosure.remove();
+            assert_eq!(running.members(), [] as [u32; 0]);
+        }
+    }
+
     #[tokio::test]
     async fn what_outlives_its_leader_in_the_group_without_environment_is_found() {
         let script = "#!/bin/sh\nenv -i tail -f /dev/null &\necho $!\n";
@@ -538,18 +707,19 @@ mod tests {
     async fn a_recycled_pid_is_never_hit() {
         let mut bystander = Bystander::start(None);
         let stranger = ProcessRef::of(bystander.0.id()).unwrap();
+        let hunt = |launch: &LaunchProcess| Hunt::of(vec![Quarry::new(launch.into(), Arc::default())]);
         let launch = LaunchProcess {
             pid: stranger.pid,
             start_time: stranger.start_time - 1,
             instance: InstanceId::new(),
         };
-        assert_eq!(Hunt::of(vec![(&launch).into()]).send(Signal::SIGKILL).unwrap().concat(), []);
+        assert_eq!(hunt(&launch).kill().unwrap().concat(), []);
         send(launch.reference(), Signal::SIGKILL);
         assert!(bystander.is_alive());
 
         // The same aim with the right start time does hit.
         let right = LaunchProcess { start_time: stranger.start_time, ..launch };
-        assert_eq!(Hunt::of(vec![(&right).into()]).send(Signal::SIGKILL).unwrap().concat(), [stranger]);
+        assert_eq!(hunt(&right).kill().unwrap().concat(), [stranger]);
         let status = bystander.0.wait().unwrap();
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(Signal::SIGKILL as i32));
     }
@@ -558,7 +728,13 @@ mod tests {
         let plugin = "ping".parse().unwrap();
         let process =
             process.map(|process| LedgeredProcess { pid: process.pid, start_time: process.start_time });
-        LedgerEntry { plugin, instance: launch.instance, boot_id: boot_id.into(), process }
+        LedgerEntry {
+            plugin,
+            instance: launch.instance,
+            boot_id: boot_id.into(),
+            process,
+            cgroups: Vec::new(),
+        }
     }
 
     #[tokio::test]

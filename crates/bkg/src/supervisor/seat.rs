@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use bkg_protocol::message::LogLevel;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::process::Child;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -26,19 +27,21 @@ use tracing::warn;
 
 use super::backoff::Backoff;
 use super::chronicle::{self, Began, Chronicle};
+use super::confine::{Enclosure, Plan};
 use super::environment::{BusPlace, LaunchPlace, launch_environment};
 use super::exit::{ExitCause, MemoryWatch};
 use super::prepare::Milestone;
 use super::probe;
-use super::processes::stop_launch;
-use super::spawn::{LaunchCommand, LaunchLimits, Launched};
+use super::processes::{StopReport, stop_enclosed};
+use super::spawn::{LaunchCommand, Launched};
 use super::team::Team;
 use super::{Plugin, Wanted, output, requires, run_ended, run_started};
 use crate::config::RestartPolicy;
 use crate::logs::{LogStream, NewLine};
 use crate::registry::process_table::LaunchProcess;
 use crate::registry::{
-    Instance as Session, Launch, LaunchEvent, Order, PluginRecord, PrivateListener, State,
+    Confinement, Instance as Session, Launch, LaunchEvent, LimitMeans, Means, Order, PluginRecord,
+    PrivateListener, State,
 };
 use crate::store::{LedgeredProcess, OpenRequest, PluginDirs, RunOutcome, replace};
 
@@ -74,6 +77,7 @@ pub(super) struct Seat {
 struct Running {
     launch: Arc<Launch>,
     process: LaunchProcess,
+    enclosure: Arc<Enclosure>,
     child: Child,
     events: mpsc::Receiver<LaunchEvent>,
     /// Fires when this is dropped at the latest: listener and sessions go with the launch.
@@ -144,6 +148,7 @@ impl Rest {
 /// A process that was started, its output being drained.
 struct Spawned {
     process: LaunchProcess,
+    enclosure: Arc<Enclosure>,
     child: Child,
     ran_through: Option<PathBuf>,
     output: TaskTracker,
@@ -402,7 +407,9 @@ impl Seat {
             return Ok(None);
         }
         let (milestone, known) = milestone(&record, &cache, "registered", Vec::new()).await?;
-        let Some(place) = self.place_to_start().await else { return Ok(None) };
+        let Some(place) = self.place_among(Arc::clone(&plugin.starts), "starting").await else {
+            return Ok(None);
+        };
         if known {
             self.say(State::Starting, None);
         } else {
@@ -421,6 +428,9 @@ impl Seat {
         let registry = &plugin.supervision.registry;
         let mut changes = registry.changes();
         let serving = self.serving;
+        // It may wait for as long as it likes, but no swap for it: nobody could edit the entry meanwhile.
+        let mut overdue = pin!(sleep(plugin.supervision.config.supervisor.register_timeout));
+        let mut is_overdue = false;
         loop {
             changes.borrow_and_update();
             let Some(missing) = requires::missing(&registry.view(), record) else {
@@ -429,31 +439,35 @@ impl Seat {
             if let Some(comes) = &missing.comes {
                 registry.demand(comes);
             }
+            if is_overdue {
+                self.team.failed(serving.generation, &format!("it {}", missing.reason));
+            }
             self.say(State::Starting, Some(missing.reason));
             tokio::select! {
                 biased;
                 _ = self.wanted.wait_for(|wanted| wanted.ends(serving)) => return false,
+                () = &mut overdue, if !is_overdue => is_overdue = true,
                 // The registry outlives its seats.
                 _ = changes.changed() => {}
             }
         }
     }
 
-    /// A place among those that may start at the same time; `None` if it is no longer wanted.
-    async fn place_to_start(&mut self) -> Option<OwnedSemaphorePermit> {
+    /// A place among those that may do something at the same time, others of which do what `others`
+    /// says; `None` if it is no longer wanted.
+    async fn place_among(&mut self, places: Arc<Semaphore>, others: &str) -> Option<OwnedSemaphorePermit> {
         if self.must_end() {
             return None;
         }
-        let starts = Arc::clone(&self.plugin.starts);
-        if let Ok(place) = Arc::clone(&starts).try_acquire_owned() {
+        if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
             return Some(place);
         }
-        self.say(State::Preparing, Some("it waits for its turn: others are starting".to_owned()));
+        self.say(State::Preparing, Some(format!("it waits for its turn: others are {others}")));
         let serving = self.serving;
         tokio::select! {
             biased;
             _ = self.wanted.wait_for(|wanted| wanted.ends(serving)) => None,
-            place = starts.acquire_owned() => place.ok(),
+            place = places.acquire_owned() => place.ok(),
         }
     }
 
@@ -482,20 +496,23 @@ impl Seat {
         if reached {
             return Ok(true);
         }
+        let prepares = Arc::clone(&plugin.prepares);
+        let Some(_place) = self.place_among(prepares, "preparing").await else { return Ok(false) };
         self.say(State::Preparing, Some("`prepare.sh` runs".to_owned()));
         let limit = plugin.supervision.config.supervisor.prepare_timeout;
         let (launch, _events) = Launch::new(plugin.name.clone(), Arc::clone(&record.entry), self.team.id);
         let environment = self.environment(&launch, record, dirs, cache, None);
         let memory = MemoryWatch::start();
-        let Spawned { process, mut child, output, .. } =
+        let Spawned { process, enclosure, mut child, output, .. } =
             self.spawn_process(&launch, script, Vec::new(), record, environment).await?;
+        let memory = memory.with(&enclosure);
         let serving = self.serving;
         let status = tokio::select! {
             status = child.wait() => Ok(Some(status)),
             () = sleep(limit) => Err(format!("took longer than {} ms", limit.as_millis())),
             _ = self.wanted.wait_for(|wanted| wanted.ends(serving)) => Ok(None),
         };
-        self.end_processes(&launch, &process, Duration::ZERO).await.map_err(not_started)?;
+        self.end_processes(&launch, &process, &enclosure, Duration::ZERO).await.map_err(not_started)?;
         let exit = exit_of(&mut child, &output, &memory).await;
         let ended =
             exit.map_or_else(|| "`prepare.sh` has ended".to_owned(), |exit| format!("`prepare.sh` {exit}"));
@@ -548,13 +565,17 @@ impl Seat {
         if launched.is_err() {
             let _ = std::fs::remove_file(&runtime_config);
         }
-        let Spawned { process, child, ran_through, output, last_words } = launched?;
+        let Spawned { process, enclosure, child, ran_through, output, last_words } = launched?;
+        let memory = memory.with(&enclosure);
         self.chronicle.began(&Began {
             id: launch.instance,
             pid: process.pid,
             entry: &record.entry,
             restarts: self.backoff.restarts(),
-            mechanism: None,
+            mechanism: launch
+                .confinement
+                .get()
+                .and_then(|confinement| serde_json::to_value(confinement).ok()),
         });
         if let Some(interpreter) = ran_through {
             let entrypoint = self.entrypoint();
@@ -567,6 +588,7 @@ impl Seat {
         Ok(Running {
             launch,
             process,
+            enclosure,
             child,
             events,
             over,
@@ -597,7 +619,9 @@ impl Seat {
     ) -> Result<Spawned, NotStarted> {
         let supervision = &self.plugin.supervision;
         let ledger = supervision.data.ledger();
-        ledger.record(&launch.plugin, launch.instance).map_err(not_started)?;
+        let plan = Plan::new(Arc::clone(&supervision.cgroups), launch.instance, record.entry.limits);
+        let cgroups = plan.paths();
+        ledger.record(&launch.plugin, launch.instance, &cgroups).map_err(not_started)?;
         let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let command = LaunchCommand {
             program,
@@ -605,16 +629,19 @@ impl Seat {
             folder: record.root.clone(),
             environment,
             instance: launch.instance,
-            limits: LaunchLimits::default(),
+            plan,
         };
         let launched = supervision.spawner.launch(command).await;
-        let Launched { process, child, stdout, stderr, ran_through } = match launched {
-            Ok(launched) => launched,
-            Err(error) => {
-                let _ = ledger.remove(launch.instance);
-                return Err(not_started(error));
-            }
-        };
+        let Launched { process, child, stdout, stderr, ran_through, enclosure, confinement } =
+            match launched {
+                Ok(launched) => launched,
+                Err(error) => {
+                    let _ = ledger.remove(launch.instance);
+                    return Err(not_started(error));
+                }
+            };
+        self.say_confined(launch, &confinement);
+        let _ = launch.confinement.set(confinement);
         launch.spawned(process);
         supervision.registry.spawned(&launch.plugin, process);
         let log = supervision.logs.plugin(&launch.plugin);
@@ -626,11 +653,22 @@ impl Seat {
         let last_words = output.spawn(output::drain(stderr, LogStream::Stderr, log, launch.instance));
         output.close();
         let ledgered = LedgeredProcess { pid: process.pid, start_time: process.start_time };
-        if let Err(error) = ledger.complete(&launch.plugin, launch.instance, ledgered) {
+        if let Err(error) = ledger.complete(&launch.plugin, launch.instance, ledgered, &cgroups) {
             // Still covered: its processes carry the instance in their environment.
             warn!(plugin = %launch.plugin, %error, "the ledger could not be completed");
         }
-        Ok(Spawned { process, child, ran_through, output, last_words })
+        Ok(Spawned { process, enclosure, child, ran_through, output, last_words })
+    }
+
+    /// Says which limits of its entry do not hold, or not as they are meant.
+    fn say_confined(&self, launch: &Launch, confinement: &Confinement) {
+        let LimitMeans { memory, cpu, pids, .. } = confinement.limits;
+        let is_short = |means| matches!(means, Some(Means::None | Means::Rlimit));
+        if [memory, cpu, pids].into_iter().any(is_short) {
+            let notes = confinement.notes.join("; ");
+            let line = format!("its limits do not hold for the launch as a whole: {notes}");
+            self.plugin.log_run(launch.instance, LogLevel::Warn, line);
+        }
     }
 
     fn environment(
@@ -897,13 +935,23 @@ impl Seat {
     /// goodbyes of a process that is gone, and its callers get their answer at once. Who has no
     /// session when it is asked to leave shall not begin one.
     async fn clear(&self, running: Running, grace: Duration) -> Cleared {
-        let Running { launch, process, mut child, over, memory, runtime_config, session, output, .. } =
-            running;
+        let Running {
+            launch,
+            process,
+            enclosure,
+            mut child,
+            over,
+            memory,
+            runtime_config,
+            session,
+            output,
+            ..
+        } = running;
         let over = over.disarm();
         if grace.is_zero() || session.is_none() {
             over.cancel();
         }
-        let cleared = self.end_processes(&launch, &process, grace).await;
+        let cleared = self.end_processes(&launch, &process, &enclosure, grace).await;
         over.cancel();
         let exit = if cleared.is_ok() { exit_of(&mut child, &output, &memory).await } else { None };
         let _ = std::fs::remove_file(runtime_config);
@@ -916,11 +964,12 @@ impl Seat {
         &self,
         launch: &Launch,
         process: &LaunchProcess,
+        enclosure: &Arc<Enclosure>,
         grace: Duration,
     ) -> Result<usize, String> {
         let mut earlier = None;
         loop {
-            let problem = match stop_launch(process, grace).await {
+            let problem = match stop_enclosed(process, enclosure, grace).await {
                 Ok(report) if report.is_empty() => {
                     self.plugin.supervision.registry.cleared(launch.instance);
                     if let Err(error) = self.plugin.supervision.data.ledger().remove(launch.instance) {
@@ -928,7 +977,7 @@ impl Seat {
                     }
                     return Ok(report.asked.len().max(report.killed.len()));
                 }
-                Ok(report) => format!("{} of its processes cannot be killed", report.survivors.len()),
+                Ok(report) => cannot_be_killed(&report),
                 Err(error) => format!("its processes cannot be listed: {error}"),
             };
             if earlier.as_ref() != Some(&problem) {
@@ -1005,6 +1054,21 @@ async fn write_runtime_config(path: &Path, entry: Value) -> Result<(), NotStarte
         .await
         .map_err(not_started)?
         .map_err(|error| NotStarted(format!("its runtime configuration cannot be written: {error}")))
+}
+
+/// Names the processes that outlived SIGKILL: each is in a system call that cannot be interrupted.
+fn cannot_be_killed(report: &StopReport) -> String {
+    if report.survivors.is_empty() {
+        return "one of its cgroups is not empty, though no process can be seen in it".to_owned();
+    }
+    let pids: Vec<_> = report.survivors.iter().take(8).map(|survivor| survivor.pid.to_string()).collect();
+    let more = report.survivors.len() - pids.len();
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    format!(
+        "{} of its processes cannot be killed ({}{more}): they wait in the kernel, as a rule for a disk",
+        report.survivors.len(),
+        pids.join(", ")
+    )
 }
 
 /// What the last session of a launch had not been answered when it ended.

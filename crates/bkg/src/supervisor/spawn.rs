@@ -15,7 +15,7 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bkg_protocol::InstanceId;
@@ -33,6 +33,8 @@ use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
+use super::confine::{Enclosure, Established, Plan, Rlimits};
+use crate::registry::Confinement;
 use crate::registry::process_table::{self, INSTANCE_VARIABLE, LaunchProcess, ProcessEntry, ProcessRef};
 
 /// How long a launch may take to be forked and executed before the caller is told that the machine is stuck.
@@ -56,8 +58,8 @@ pub struct LaunchCommand {
     pub environment: Vec<(OsString, OsString)>,
     /// The id of the launch. Always in the environment, as [`INSTANCE_VARIABLE`]: processes are found by it.
     pub instance: InstanceId,
-    /// What the process may use.
-    pub limits: LaunchLimits,
+    /// What keeps its processes together, and what they may use.
+    pub plan: Plan,
 }
 
 impl fmt::Debug for LaunchCommand {
@@ -70,16 +72,9 @@ impl fmt::Debug for LaunchCommand {
             .field("folder", &self.folder)
             .field("environment", &names)
             .field("instance", &self.instance)
-            .field("limits", &self.limits)
+            .field("plan", &self.plan)
             .finish()
     }
-}
-
-/// Resource limits of every process of a launch. Core dumps are always off: they would hold secrets.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct LaunchLimits {
-    /// Open descriptors per process; the host's own limit when `None`. Never above the host's hard limit.
-    pub open_files: Option<u64>,
 }
 
 /// A process that was started. Dropping `child` before it has ended kills the process.
@@ -95,6 +90,10 @@ pub struct Launched {
     pub stderr: ChildStderr,
     /// The interpreter that runs it, if it lacked the execute bit: the caller warns.
     pub ran_through: Option<PathBuf>,
+    /// The cgroups that it has to itself.
+    pub(crate) enclosure: Arc<Enclosure>,
+    /// How it is confined, for operators.
+    pub confinement: Confinement,
 }
 
 /// Why a launch did not start.
@@ -230,6 +229,8 @@ fn obey(Order { command, answer }: Order) {
         // The caller has given up. Its child is not reaped yet, so the number still means its group.
         let group = Pid::from_raw(unwanted.process.process_group() as i32);
         let _gone_already = nix::sys::signal::killpg(group, Signal::SIGKILL);
+        unwanted.enclosure.kill();
+        unwanted.enclosure.remove();
     }
 }
 
@@ -245,52 +246,86 @@ fn launch(command: LaunchCommand) -> Result<Launched, LaunchError> {
         return Err(LaunchError::FolderMissing(command.folder));
     }
     let invocation = Invocation::of(&program, &command.folder)?;
+    let mut established = command.plan.establish();
+    let mut spawned = spawn(&command, &invocation, &established);
+    if let Err(error) = &spawned
+        && established.enclosure.is_exact()
+    {
+        // If it is not the cgroups that are in the way, it fails again.
+        established.enclosure.remove();
+        established = command.plan.without_cgroups(format!("its cgroups could not be entered: {error}"));
+        spawned = spawn(&command, &invocation, &established);
+    }
+    if spawned.is_err() {
+        established.enclosure.remove();
+    }
+    let (mut child, reference) = spawned.map_err(refused)?;
+    let Established { enclosure, confinement, .. } = established;
+    Ok(Launched {
+        process: LaunchProcess {
+            pid: reference.pid,
+            start_time: reference.start_time,
+            instance: command.instance,
+        },
+        stdout: child.stdout.take().expect("stdout was piped"),
+        stderr: child.stderr.take().expect("stderr was piped"),
+        child,
+        ran_through: invocation.ran_through,
+        enclosure,
+        confinement,
+    })
+}
+
+/// Forks and executes, inside of the cgroups that were made for it.
+fn spawn(
+    command: &LaunchCommand,
+    invocation: &Invocation,
+    established: &Established,
+) -> io::Result<(Child, ProcessRef)> {
     let mut process = Command::new(&invocation.program);
     process
-        .args(invocation.leading_args)
-        .args(command.args)
+        .args(&invocation.leading_args)
+        .args(&command.args)
         .current_dir(&command.folder)
         .env_clear()
-        .envs(command.environment)
+        .envs(command.environment.iter().map(|(name, value)| (name, value)))
         .env(INSTANCE_VARIABLE, command.instance.to_string())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
     let host = Pid::this();
-    let limits = command.limits;
+    let rlimits = established.rlimits;
+    let doors = established.enclosure.doors()?;
     // SAFETY: audited. The closure runs in the forked child of a process with threads, where only
     // async-signal-safe calls are sound: `confine` makes system calls and nothing else. It takes no lock and
-    // does not allocate (its errors are bare error numbers), and captures two plain numbers by value.
+    // does not allocate (its errors are bare error numbers), and captures plain numbers and open files by
+    // value, which the child neither grows nor drops.
     unsafe {
-        process.pre_exec(move || confine(host, limits));
+        process.pre_exec(move || confine(host, rlimits, &doors));
     }
 
     // Held over the fork: the reaper must not meet the child before it is known to have an owner.
     let mut owned = OWNED_CHILDREN.lock().unwrap_or_else(PoisonError::into_inner);
     owned.retain(|child| child.is_current());
-    let mut child = process.spawn().map_err(refused)?;
+    let child = process.spawn()?;
     let pid = child.id().expect("a child that was never waited for has its pid");
     // It cannot be reaped before we return, so even one that has ended already is still in the table.
-    let reference = ProcessRef::of(pid).ok_or_else(|| refused(Errno::ESRCH.into()))?;
+    let reference = ProcessRef::of(pid).ok_or(Errno::ESRCH)?;
     owned.push(reference);
-    drop(owned);
-
-    Ok(Launched {
-        process: LaunchProcess { pid, start_time: reference.start_time, instance: command.instance },
-        stdout: child.stdout.take().expect("stdout was piped"),
-        stderr: child.stderr.take().expect("stderr was piped"),
-        child,
-        ran_through: invocation.ran_through,
-    })
+    Ok((child, reference))
 }
 
 /// What the child does to itself between fork and exec. System calls only: see the audit note above.
-fn confine(host: Pid, limits: LaunchLimits) -> io::Result<()> {
+fn confine(host: Pid, limits: Rlimits, doors: &[File]) -> io::Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     if getppid() != host {
         // The host died before the line above, so no signal will come.
         return Err(Errno::ESRCH.into());
+    }
+    for door in doors {
+        // Whoever writes 0 enters itself; what it forks is born inside.
+        nix::unistd::write(door, b"0")?;
     }
     // A session rather than only a process group: without a terminal, a tool that would ask the operator
     // for a password fails at once (in a background group it would stop for ever), the terminal's Ctrl-C
@@ -298,10 +333,13 @@ fn confine(host: Pid, limits: LaunchLimits) -> io::Result<()> {
     setsid()?;
     umask(Mode::from_bits_truncate(0o077));
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
-    if let Some(wanted) = limits.open_files {
-        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-        let allowed = wanted.min(hard);
-        setrlimit(Resource::RLIMIT_NOFILE, allowed, allowed)?;
+    let bounds = [(Resource::RLIMIT_NOFILE, limits.open_files), (Resource::RLIMIT_DATA, limits.data)];
+    for (resource, wanted) in bounds {
+        if let Some(wanted) = wanted {
+            let (_, hard) = getrlimit(resource)?;
+            let allowed = wanted.min(hard);
+            setrlimit(resource, allowed, allowed)?;
+        }
     }
     prctl::set_no_new_privs()?;
     close_inherited_on_exec();
@@ -514,6 +552,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+    use crate::config::ResourceLimits;
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -548,7 +587,7 @@ mod tests {
                 folder: self.folder.path().to_owned(),
                 environment: base_environment(std::env::vars_os()),
                 instance: InstanceId::new(),
-                limits: LaunchLimits::default(),
+                plan: Plan::unconfined(InstanceId::new()),
             }
         }
 
@@ -722,13 +761,17 @@ mod tests {
     #[tokio::test]
     async fn open_files_are_limited_and_never_above_the_hosts_own_limit() {
         let script = Script::executable("#!/bin/sh\nulimit -Sn; ulimit -Hn\n");
+        let files = |count| {
+            let limits = ResourceLimits { files: Some(count), ..ResourceLimits::default() };
+            Plan::new(Arc::default(), InstanceId::new(), limits)
+        };
         let mut command = script.command();
-        command.limits.open_files = Some(123);
+        command.plan = files(123);
         let spawner = spawner();
         assert_eq!(output(spawner.launch(command).await.unwrap()).await, "123\n123\n");
 
         let mut command = script.command();
-        command.limits.open_files = Some(u64::MAX - 1);
+        command.plan = files(u64::MAX - 1);
         let hard = getrlimit(Resource::RLIMIT_NOFILE).unwrap().1;
         let seen = output(spawner.launch(command).await.unwrap()).await;
         assert_eq!(seen, format!("{hard}\n{hard}\n"));

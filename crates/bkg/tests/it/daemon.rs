@@ -140,6 +140,12 @@ impl Daemon {
         Visitor::at(self.port).with(&key)
     }
 
+    /// Kills the daemon and nothing else: what its plugins left is for the next one.
+    pub fn kill_alone(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Kills the daemon and its plugins, all at once as far as the system can.
     pub fn kill(&mut self) {
         let plugins = self.plugins();
@@ -148,6 +154,7 @@ impl Daemon {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
         self.child.wait().unwrap();
+        self.remove_cgroups();
     }
 
     /// Stops the daemon in order.
@@ -155,6 +162,17 @@ impl Daemon {
         kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM).unwrap();
         let status = until(|| self.child.try_wait().unwrap()).await.expect("the daemon stops in time");
         assert!(status.success(), "{status}");
+    }
+
+    /// Removes the cgroups of its launches that are empty by now: no next host may come to do it.
+    fn remove_cgroups(&self) {
+        let files = fs::read_dir(self.data_dir.join("ledger")).into_iter().flatten().flatten();
+        for entry in files.filter_map(|file| fs::read(file.path()).ok()) {
+            let entry: Value = serde_json::from_slice(&entry).unwrap_or_default();
+            for cgroup in entry["cgroups"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+                let _in_use_or_gone = fs::remove_dir(cgroup);
+            }
+        }
     }
 
     /// The processes of its plugins.

@@ -23,6 +23,7 @@ mod events;
 mod follower;
 mod host;
 mod launches;
+mod limits;
 mod listen;
 mod live;
 mod load;

@@ -344,6 +344,34 @@ async fn no_more_start_at_once_than_may() {
 }
 
 #[tokio::test]
+async fn no_more_prepare_at_once_than_may_and_who_prepares_keeps_nobody_from_starting() {
+    let builder = TestHost::builder()
+        .script("first", "#!/bin/sh\nexec sleep 1000\n", json!({}))
+        .script("second", "#!/bin/sh\nexec sleep 1000\n", json!({}))
+        .plugin("misbehave")
+        .config("supervisor.parallel_starts = 1");
+    let host = builder.start().await;
+    for name in ["first", "second"] {
+        let script = host.plugins_dir().join(name).join("prepare.sh");
+        fs::write(&script, "#!/bin/sh\nexec sleep 1000\n").unwrap();
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let reason = async |name: &str, expected: &str| {
+        host.until(|view| (view.plugin(name)?.status.reason.as_deref() == Some(expected)).then_some(()))
+            .await;
+    };
+    want_up(&host, "first");
+    reason("first", "`prepare.sh` runs").await;
+    want_up(&host, "second");
+    reason("second", "it waits for its turn: others are preparing").await;
+    assert_eq!(processes(&host, "second"), Vec::<u32>::new());
+    host.start_plugin("misbehave").await;
+    want_down(&host, "first");
+    reason("second", "`prepare.sh` runs").await;
+    host.stop().await;
+}
+
+#[tokio::test]
 async fn the_restart_policy_decides_what_follows_an_exit() {
     // Registered or not, exit code, policy, and where it comes to rest.
     let again = State::Backoff;
