@@ -1655,6 +1655,24 @@ export interface components {
             restartNeeded: boolean;
             /** @description What was changed; secrets read as `{"$secret": true}`. */
             changes: components["schemas"]["Change"][];
+            /** @description What would have become of it, where it was only tried; nothing was saved then. */
+            dryRun?: components["schemas"]["ConfigTrial"] | null;
+        };
+        /** @description What would become of an edit. */
+        ConfigTrial: {
+            /** @description How it would take effect. */
+            wouldBe: components["schemas"]["Applied"];
+            /**
+             * Format: uint
+             * @description How many instances of the plugin run.
+             */
+            instances: number;
+            /**
+             * Format: uint
+             * @description How many of them were asked what they think of the new settings, and would take them. 0 where the
+             *     settings stay as they are, and where the plugin cannot be asked before they are in force.
+             */
+            asked: number;
         };
         /** @description A user name and a password. */
         Credentials: {
@@ -1710,9 +1728,10 @@ export interface components {
         EntryReturn: {
             /**
              * Format: uint64
-             * @description Its number; 0 stands for the plugin's files alone.
+             * @description Its number; 0 stands for the plugin's files alone. Unless said, what held before the newest.
+             * @default null
              */
-            revision: number;
+            revision: number | null;
         };
         /** @description An entry as operators see it. */
         EntryView: {
@@ -4589,7 +4608,7 @@ export interface operations {
             query?: {
                 /** @description When it takes effect; `now` unless said. */
                 apply?: components["schemas"]["Moment"];
-                /** @description Only say what would change. */
+                /** @description Only say what would become of it, having asked the plugin where it can be asked. */
                 dryRun?: boolean;
                 /** @description What the author says about it, in at most 500 characters. */
                 note?: string;
@@ -4654,7 +4673,7 @@ export interface operations {
             query?: {
                 /** @description When it takes effect; `now` unless said. */
                 apply?: components["schemas"]["Moment"];
-                /** @description Only say what would change. */
+                /** @description Only say what would become of it, having asked the plugin where it can be asked. */
                 dryRun?: boolean;
                 /** @description What the author says about it, in at most 500 characters. */
                 note?: string;
@@ -4719,7 +4738,7 @@ export interface operations {
             query?: {
                 /** @description When it takes effect; `now` unless said. */
                 apply?: components["schemas"]["Moment"];
-                /** @description Only say what would change. */
+                /** @description Only say what would become of it, having asked the plugin where it can be asked. */
                 dryRun?: boolean;
                 /** @description What the author says about it, in at most 500 characters. */
                 note?: string;
@@ -4782,7 +4801,7 @@ export interface operations {
             query?: {
                 /** @description When it takes effect; `now` unless said. */
                 apply?: components["schemas"]["Moment"];
-                /** @description Only say what would change. */
+                /** @description Only say what would become of it, having asked the plugin where it can be asked. */
                 dryRun?: boolean;
                 /** @description What the author says about it, in at most 500 characters. */
                 note?: string;

@@ -89,7 +89,7 @@ pub enum HostEvent<'a, W> {
     Unsubscribe(String),
     /// An event for whoever subscribed.
     Publish(Publish),
-    /// Whether a pushed configuration is in force.
+    /// Whether a pushed configuration is in force, or would be.
     ConfigApplied(ConfigApplied),
     /// Verdicts of the auth provider changed.
     AuthChanged(AuthChanged),
@@ -403,7 +403,7 @@ impl<W> HostSession<W> {
         }
     }
 
-    /// Pushes new settings.
+    /// Pushes new settings, or asks about them.
     pub fn config(&mut self, config: Config) {
         if self.is_extended_and_open() {
             self.exchange.say(&HostMessage::Config(config));

@@ -46,7 +46,7 @@ pub enum PluginMessage {
     Unsubscribe(Topic),
     /// An event for whoever subscribed. Extended contract.
     Publish(Publish),
-    /// Whether a pushed configuration is in force. Extended contract.
+    /// Whether a pushed configuration is in force, or would be. Extended contract.
     ConfigApplied(ConfigApplied),
     /// Verdicts older than this are void; sent by the auth provider before it answers the change.
     AuthChanged(AuthChanged),
@@ -75,7 +75,8 @@ pub enum HostMessage {
     Credit(Credit),
     /// An event of a topic that the plugin subscribed to.
     Event(Event),
-    /// New settings, to plugins that registered with `meta.hotConfig: true`.
+    /// New settings, to plugins that registered with `meta.hotConfig: true`; as a dry run, to those with
+    /// `meta.configDryRun: true`.
     Config(Config),
     /// Take no new work, finish, and close with 1000 within the deadline.
     Drain(Drain),
@@ -94,7 +95,8 @@ pub struct Register {
     /// What it answers.
     #[serde(default, deserialize_with = "null_is_default")]
     pub capabilities: Vec<Capability>,
-    /// Facts about the plugin; `hotConfig: true` asks for settings to be pushed rather than restarted for.
+    /// Facts about the plugin; `hotConfig: true` asks for settings to be pushed rather than restarted for,
+    /// `configDryRun: true` says that it can be asked about settings before they are saved.
     #[serde(default, skip_serializing_if = "Map::is_empty", deserialize_with = "null_is_default")]
     pub meta: Map<String, Value>,
     /// JSON Schema of the entry's `settings`.
@@ -153,6 +155,11 @@ impl Register {
     /// Whether the plugin takes new settings without a restart.
     pub fn takes_hot_config(&self) -> bool {
         self.meta.get("hotConfig") == Some(&Value::Bool(true))
+    }
+
+    /// Whether the plugin says what it thinks of settings without putting them in force.
+    pub fn takes_dry_runs(&self) -> bool {
+        self.meta.get("configDryRun") == Some(&Value::Bool(true))
     }
 }
 
@@ -883,17 +890,21 @@ pub struct Event {
     pub client: Option<String>,
 }
 
-/// `configApplied`: whether a pushed configuration is in force.
+/// `configApplied`: whether a pushed configuration is in force, or would be.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ConfigApplied {
     /// Which configuration.
     pub revision: u64,
-    /// Whether it is in force now.
+    /// Whether it is in force now; of a dry run, whether it could be.
     pub success: bool,
     /// Why not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<WireError>,
+    /// Whether this answers a dry run.
+    #[serde(default, skip_serializing_if = "is_false", deserialize_with = "null_is_default")]
+    pub dry_run: bool,
 }
 
 /// `authChanged`: what the auth provider said before `generation` no longer holds.
@@ -973,12 +984,17 @@ pub struct Updated {
 
 /// `config`: new settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Config {
-    /// Which revision they are.
+    /// Which revision they are, or would be.
     pub revision: u64,
     /// The whole settings, not a difference.
     pub config: RawJson,
+    /// Whether the plugin is only to say what it thinks of them: to plugins that registered with
+    /// `meta.configDryRun: true`.
+    #[serde(default, skip_serializing_if = "is_false", deserialize_with = "null_is_default")]
+    pub dry_run: bool,
 }
 
 /// `drain`: take no new work, finish, close with 1000.

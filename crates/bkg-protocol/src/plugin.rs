@@ -62,7 +62,7 @@ pub enum PluginEvent<'a, W> {
     },
     /// An event of a topic that the plugin subscribed to.
     Event(Event),
-    /// New settings: put them in force and say `configApplied`.
+    /// New settings: put them in force, unless it is a dry run, and say `configApplied`.
     Config(Config),
     /// Finish what is there and close with 1000 within the deadline.
     Drain(Duration),

@@ -27,13 +27,14 @@ const HOST_SEED: u64 = 0xa0a0_a0a0_a0a0_0a0a;
 const PLUGIN_SEED: u64 = 0xb0b0_b0b0_b0b0_0b0b;
 
 /// The conversations that must exist, so that a lost file is noticed.
-const NAMES: [&str; 29] = [
+const NAMES: [&str; 30] = [
     "base-plugin",
     "base-plugin-asks",
     "cancel-before-written",
     "cancel-races-finish",
     "cancel-stops-stream",
     "cancel-unanswered",
+    "config-dry-run",
     "config-hot",
     "drain",
     "duplicate-request-id",
@@ -73,7 +74,7 @@ fn every_golden_conversation_is_known_by_name() {
 fn the_host_half_keeps_every_golden_conversation_that_tells_its_side() {
     let told =
         NAMES.iter().filter(|name| replay::<HostHalf>(name, "host", "hostDoes", "hostSees", "plugin"));
-    assert_eq!(told.count(), 27);
+    assert_eq!(told.count(), 28);
 }
 
 #[test]
@@ -81,7 +82,7 @@ fn the_plugin_half_keeps_every_golden_conversation_that_tells_its_side() {
     let told = NAMES
         .iter()
         .filter(|name| replay::<PluginHalf>(name, "plugin", "pluginDoes", "pluginSees", "host"));
-    assert_eq!(told.count(), 18);
+    assert_eq!(told.count(), 19);
 }
 
 /// One half of a session, driven by the lines of a conversation.

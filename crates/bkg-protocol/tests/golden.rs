@@ -213,7 +213,11 @@ fn plugin_messages() -> BTreeMap<&'static str, PluginMessage> {
         ),
         (
             "configApplied.success",
-            M::ConfigApplied(ConfigApplied { revision: 7, success: true, error: None }),
+            M::ConfigApplied(ConfigApplied { revision: 7, success: true, error: None, dry_run: false }),
+        ),
+        (
+            "configApplied.dry-run",
+            M::ConfigApplied(ConfigApplied { revision: 7, success: true, error: None, dry_run: true }),
         ),
         (
             "configApplied.failure",
@@ -224,6 +228,7 @@ fn plugin_messages() -> BTreeMap<&'static str, PluginMessage> {
                     WireError::new(ErrorCode::InvalidConfig, "`tone` must be one of formal, plain")
                         .param("tone"),
                 ),
+                dry_run: false,
             }),
         ),
         ("authChanged.key", M::AuthChanged(auth_changed(12, Some("key-1"), None, None))),
@@ -354,7 +359,14 @@ fn host_messages() -> BTreeMap<&'static str, HostMessage> {
                 client: Some("client-1".to_owned()),
             }),
         ),
-        ("config", M::Config(Config { revision: 7, config: raw(json!({ "tone": "formal" })) })),
+        (
+            "config",
+            M::Config(Config { revision: 7, config: raw(json!({ "tone": "formal" })), dry_run: false }),
+        ),
+        (
+            "config.dry-run",
+            M::Config(Config { revision: 7, config: raw(json!({ "tone": "formal" })), dry_run: true }),
+        ),
         ("drain", M::Drain(Drain { deadline_ms: 10_000 })),
     ])
 }

@@ -1,14 +1,14 @@
 //! The plugin's settings: typed, current, and changed while it runs.
 //!
 //! The host owns them; here they are read, offered to the plugin, and put in force or refused. The
-//! invariant: `configApplied` with success is said after the settings are in force, and what
-//! [`Settings::get`] answers has passed the plugin's own check.
+//! invariant: `configApplied` with success is said after the settings are in force, a dry run puts nothing
+//! in force, and what [`Settings::get`] answers has passed the plugin's own check.
 
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use bkg_protocol::message::{ConfigApplied, PluginMessage};
+use bkg_protocol::message::{self, ConfigApplied, PluginMessage};
 use bkg_protocol::{ErrorCode, RawJson, WireError};
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
@@ -18,8 +18,17 @@ use crate::host::Host;
 use crate::session::Session;
 
 type Applying = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
-/// Puts settings in force, or says why not.
-pub(crate) type Apply = Arc<dyn Fn(RawJson) -> Applying + Send + Sync>;
+/// Puts settings in force, or only tries them; says why not.
+pub(crate) type Apply = Arc<dyn Fn(RawJson, Purpose) -> Applying + Send + Sync>;
+
+/// What settings came for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To be put in force.
+    InForce,
+    /// To hear what the plugin thinks of them.
+    DryRun,
+}
 type Check<T> = dyn Fn(Arc<T>) -> Applying + Send + Sync;
 
 /// The plugin's settings as a type of its own, always current.
@@ -79,6 +88,9 @@ impl<T> Settings<T> {
     /// Offers new settings to the plugin before they are in force: what it returns decides. It may take
     /// its time, for example to open what the settings name; an error is shown to the operator, and
     /// the settings stay as they were.
+    ///
+    /// The host also asks it about settings that may never be in force, before they are saved: what a
+    /// check opens it closes again, and what it changes must not matter.
     pub fn check<C, F, E>(mut self, check: C) -> Self
     where
         C: Fn(Arc<T>) -> F + Send + Sync + 'static,
@@ -110,7 +122,7 @@ fn refused(problem: impl fmt::Display) -> WireError {
 impl<T: DeserializeOwned + Send + Sync + 'static> Settings<T> {
     pub(crate) fn apply(&self) -> Apply {
         let settings = self.clone();
-        Arc::new(move |config| {
+        Arc::new(move |config, purpose| {
             let settings = settings.clone();
             Box::pin(async move {
                 // An entry without settings has `null` here; all fields then have their defaults.
@@ -122,10 +134,17 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Settings<T> {
                 if let Some(check) = &settings.check {
                     check(offered.clone()).await?;
                 }
-                settings.current.send_replace(offered);
+                if purpose == Purpose::InForce {
+                    settings.current.send_replace(offered);
+                }
                 Ok(())
             })
         })
+    }
+
+    /// Whether the plugin has something to say of settings beyond whether they can be read.
+    pub(crate) fn has_check(&self) -> bool {
+        self.check.is_some()
     }
 }
 
@@ -137,8 +156,16 @@ const WAITING: usize = 8;
 struct Revision {
     number: u64,
     config: RawJson,
+    purpose: Purpose,
     /// Who is told the verdict; nobody at registration.
     asked_by: Option<Arc<Session>>,
+}
+
+impl Revision {
+    fn of(config: message::Config, session: &Arc<Session>) -> Self {
+        let purpose = if config.dry_run { Purpose::DryRun } else { Purpose::InForce };
+        Self { number: config.revision, config: config.config, purpose, asked_by: Some(session.clone()) }
+    }
 }
 
 /// Applies settings one after the other, beside everything else that the plugin does.
@@ -166,12 +193,12 @@ impl Configuration {
 
     /// The settings that came with the registration.
     pub(crate) fn registered(&self, number: u64, config: RawJson) {
-        self.offer(Revision { number, config, asked_by: None });
+        self.offer(Revision { number, config, purpose: Purpose::InForce, asked_by: None });
     }
 
-    /// Settings that were pushed.
-    pub(crate) fn pushed(&self, number: u64, config: RawJson, session: &Arc<Session>) {
-        self.offer(Revision { number, config, asked_by: Some(session.clone()) });
+    /// Settings that the host sent later, to be put in force or only to be tried.
+    pub(crate) fn sent(&self, config: message::Config, session: &Arc<Session>) {
+        self.offer(Revision::of(config, session));
     }
 
     fn offer(&self, revision: Revision) {
@@ -220,8 +247,9 @@ async fn apply_in_turn(
             report(&revision, &Ok(()));
             continue;
         }
-        let outcome = apply(revision.config.clone()).await;
+        let outcome = apply(revision.config.clone(), revision.purpose).await;
         match &outcome {
+            _ if revision.purpose == Purpose::DryRun => {}
             Ok(()) => {
                 tracing::debug!(revision = revision.number, "settings in force");
                 in_force = Some(revision.config.clone());
@@ -245,8 +273,8 @@ async fn apply_in_turn(
 }
 
 /// Answers settings that were pushed to a plugin which takes none.
-pub(crate) fn refuse(number: u64, session: &Arc<Session>) {
-    let revision = Revision { number, config: RawJson::NULL, asked_by: Some(session.clone()) };
+pub(crate) fn refuse(config: message::Config, session: &Arc<Session>) {
+    let revision = Revision::of(config, session);
     let problem = "this plugin takes settings only when it starts: restart it to put them in force";
     report(&revision, &Err(WireError::new(ErrorCode::InvalidConfig, problem)));
 }
@@ -257,6 +285,7 @@ fn report(revision: &Revision, outcome: &Result<()>) {
             revision: revision.number,
             success: outcome.is_ok(),
             error: outcome.as_ref().err().cloned(),
+            dry_run: revision.purpose == Purpose::DryRun,
         }));
     }
 }

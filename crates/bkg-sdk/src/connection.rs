@@ -186,7 +186,7 @@ impl Conversation<'_> {
             Incoming::Request(request, ticket) => self.running.dispatch(request, ticket, &self.session),
             Incoming::Event(event) => self.running.host.deliver(event),
             Incoming::Config(config) => {
-                self.running.take_config(config.revision, config.config, &self.session);
+                self.running.take_config(config, &self.session);
             }
             Incoming::Drain(within) => {
                 self.running.host.stopping().cancel();

@@ -21,6 +21,7 @@
 //! [`testing::TestHost`] runs a plugin in a test without a daemon or a socket. The SDKs of other
 //! languages have the same files under the same names.
 
+mod backup;
 mod call;
 mod capability;
 mod config;

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io::Write;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -209,10 +210,33 @@ impl Plugin {
     }
 
     /// Takes settings, and new ones without a restart when an operator saves them. Keep a clone to read
-    /// them.
+    /// them. With [`Settings::check`] the host asks the plugin before it saves any.
     pub fn settings<T: DeserializeOwned + Send + Sync + 'static>(mut self, settings: &Settings<T>) -> Self {
         self.apply = Some(settings.apply());
-        self.meta("hotConfig", true)
+        let plugin = self.meta("hotConfig", true);
+        if settings.has_check() { plugin.meta("configDryRun", true) } else { plugin }
+    }
+
+    /// Takes part in backups of the host: short for the capability `lifecycle.backup`, which the plugin's
+    /// entry must list.
+    ///
+    /// The handler writes a copy of all that the plugin keeps below the directory that it is given, whole
+    /// and as of one moment; the files that it leaves there go into the backup. Only the host asks for it.
+    ///
+    /// ```
+    /// use bkg_sdk::Plugin;
+    ///
+    /// let plugin = Plugin::new().backup(|directory| async move {
+    ///     std::fs::copy("notes.txt", directory.join("notes.txt"))?;
+    ///     Ok(())
+    /// });
+    /// ```
+    pub fn backup<H, F>(self, handler: H) -> Self
+    where
+        H: Fn(PathBuf) -> F + Send + Sync + 'static,
+        F: Future<Output = std::io::Result<()>> + Send + 'static,
+    {
+        self.capability(crate::backup::capability(handler))
     }
 
     /// Work of the plugin's own beside its handlers. It starts with the plugin; when
@@ -422,12 +446,12 @@ impl Running {
         }
     }
 
-    /// Settings that were pushed.
-    pub(crate) fn take_config(&self, revision: u64, config: RawJson, session: &Arc<Session>) {
+    /// Settings that the host sent later.
+    pub(crate) fn take_config(&self, config: message::Config, session: &Arc<Session>) {
         match &self.configuration {
-            Some(configuration) => configuration.pushed(revision, config, session),
+            Some(configuration) => configuration.sent(config, session),
             // Not asked for: `meta.hotConfig` is not set. To claim success would be a lie.
-            None => crate::config::refuse(revision, session),
+            None => crate::config::refuse(config, session),
         }
     }
 

@@ -12,12 +12,12 @@ use rusqlite::Connection;
 use tokio::sync::watch;
 
 use crate::definition::{Definition, Presence};
-use crate::error::{DatabaseError, OpenError};
+use crate::error::{CopyError, DatabaseError, OpenError};
 use crate::jobs::{Awaited, Posted};
 use crate::queue::{Queue, Urgency};
 use crate::readers::Readers;
 use crate::wait::wait_for;
-use crate::{files, open, seal, writer};
+use crate::{connection, copy, files, open, seal, writer};
 
 /// A database that this process owns; cheap to clone.
 ///
@@ -171,6 +171,19 @@ impl Database {
             return Ok(());
         }
         seal::write(path).map_err(DatabaseError::Seal)
+    }
+
+    /// Copies the database as it is at this moment to `target`, which is made: one file, checked and on
+    /// the disk. It holds every write that was answered before; others write on meanwhile. Blocks.
+    /// `goes_on` is asked again and again; when it says no, the copy is given up.
+    ///
+    /// # Errors
+    /// Why there is no copy.
+    pub fn copy_to(&self, target: &Path, goes_on: &dyn Fn() -> bool) -> Result<(), CopyError> {
+        // A connection of its own: a long copy takes no reader's place.
+        let path = &self.inner.path;
+        let connection = connection::reading(path).map_err(|error| CopyError::source(path, error))?;
+        copy::copy_open(&connection, path, target, goes_on)
     }
 
     /// The file.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
-use crate::files;
+use crate::{connection, files};
 
 /// Why a database cannot be opened. It is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +40,7 @@ pub enum OpenError {
     /// It was written by a newer version of the program.
     #[error(
         "{what} `{}` is of version {found}, and this program knows versions up to {known}: start the newer \
-         program, or {restore}",
+         program again, or {restore}",
         path.display()
     )]
     Newer {
@@ -53,7 +53,7 @@ pub enum OpenError {
         /// The newest version that this program knows.
         known: usize,
         /// The other way out.
-        restore: Restore,
+        restore: GoBack,
     },
     /// It has an older version than this program reads, and was to be opened for reading only.
     #[error(
@@ -178,6 +178,65 @@ fn is_short_read(error: &rusqlite::Error) -> bool {
     extended == Some(rusqlite::ffi::SQLITE_IOERR_SHORT_READ)
 }
 
+/// Why there is no copy of a database.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// It, or the copy, is damaged or no database.
+    #[error("`{}` is damaged: {reason}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Others kept it locked all the time.
+    #[error("`{}` could not be written: others keep what it is a copy of locked", path.display())]
+    Locked {
+        /// The copy.
+        path: PathBuf,
+    },
+    /// Whoever asked for it wants it no more.
+    #[error("the copy was given up")]
+    Stopped,
+    /// The disk or the permissions.
+    #[error("cannot {action} `{}`: {source}", path.display())]
+    Disk {
+        /// What was tried.
+        action: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl CopyError {
+    pub(crate) fn damaged(path: &Path, reason: impl ToString) -> Self {
+        Self::Damaged { path: path.to_owned(), reason: reason.to_string() }
+    }
+
+    pub(crate) fn disk(action: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Disk { action, path: path.to_owned(), source }
+    }
+
+    /// Tells a file that is wrong from a disk that is, by what SQLite says.
+    pub(crate) fn source(path: &Path, error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => {
+                Self::disk("write", path, io::Error::new(io::ErrorKind::StorageFull, error))
+            }
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::damaged(path, error),
+            Some(ErrorCode::SystemIoFailure) if is_short_read(&error) => Self::damaged(path, error),
+            _ => Self::disk("copy", path, io::Error::other(error)),
+        }
+    }
+
+    /// Whether the disk has no room for the copy.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Disk { source, .. } if source.kind() == io::ErrorKind::StorageFull)
+    }
+}
+
 /// How to put an older state in the place of a database: the advice in messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Restore {
@@ -207,7 +266,45 @@ impl fmt::Display for Restore {
     }
 }
 
-/// The copies that migrations left, with the version of each.
+/// The way back from a newer program: the advice in a message, with the command that does it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GoBack {
+    restore: Restore,
+    /// The newest copy that this program can read, if there is one.
+    copy: Option<PathBuf>,
+}
+
+impl GoBack {
+    /// Looks for a copy that a program of version `known` can read.
+    pub(crate) fn of(database: &Path, known: usize) -> Self {
+        let mut copies = backups(database);
+        copies.sort_unstable_by(|one, other| other.cmp(one));
+        let is_readable = |path: &PathBuf| {
+            connection::looking(path)
+                .ok()
+                .and_then(Result::ok)
+                .and_then(|connection| connection::number(&connection, "user_version").ok())
+                .and_then(|version| usize::try_from(version).ok())
+                .is_some_and(|version| (1..=known).contains(&version))
+        };
+        let copy = copies.into_iter().map(|(_, path)| path).find(is_readable);
+        Self { restore: Restore::of(database), copy }
+    }
+}
+
+impl fmt::Display for GoBack {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(copy) = &self.copy else { return self.restore.fmt(out) };
+        let (path, copy) = (self.restore.database.display(), copy.display());
+        write!(
+            out,
+            "go back to the state before its migration, without what was written since: `mv '{path}' '{path}.newer' && \
+             rm -f '{path}-wal' '{path}-shm' '{path}.seal' && cp -p '{copy}' '{path}'`"
+        )
+    }
+}
+
+/// The copies that migrations left, with the version that each migration led to.
 pub(crate) fn backups(database: &Path) -> Vec<(usize, PathBuf)> {
     let Some(name) = database.file_name().and_then(|name| name.to_str()) else { return Vec::new() };
     // Whoever cannot list the directory gets a worse message, not another error.
@@ -217,7 +314,7 @@ pub(crate) fn backups(database: &Path) -> Vec<(usize, PathBuf)> {
         .filter_map(|item| {
             let file = item.file_name();
             let rest = file.to_str()?.strip_prefix(name)?;
-            let version = rest.strip_prefix(".v")?.strip_suffix(".bak")?.parse().ok()?;
+            let version = rest.strip_prefix(".before-")?.parse().ok()?;
             Some((version, item.path()))
         })
         .collect()
@@ -280,11 +377,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("notes.db");
         assert_eq!(newest_backup(&path), None);
-        for name in ["notes.db.v2.bak", "notes.db.v10.bak", "notes.db.vx.bak", "other.db.v11.bak"] {
+        for name in ["notes.db.before-2", "notes.db.before-10", "notes.db.before-x", "other.db.before-11"] {
             fs::write(directory.path().join(name), "").unwrap();
         }
         let message = OpenError::damaged("the notes", &path, "a page is lost").to_string();
-        for part in ["the notes", "a page is lost", "notes.db-wal`", "notes.db.seal`", "notes.db.v10.bak`"]
+        for part in
+            ["the notes", "a page is lost", "notes.db-wal`", "notes.db.seal`", "notes.db.before-10`"]
         {
             assert!(message.contains(part), "{part}: {message}");
         }

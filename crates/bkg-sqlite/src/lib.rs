@@ -13,8 +13,8 @@
 //! - [`Database::post`] is written within [`POST_WITHIN`], and by [`Database::close`]. A process that
 //!   is killed before loses it.
 //! - A new file appears under its name when all of it is on the disk, with every migration. A later
-//!   migration happens whole or not at all, after a copy (`<file>.v<version>.bak`) is on the disk,
-//!   which stays until the next migration.
+//!   migration happens whole or not at all, after a copy (`<file>.before-<version>`) is on the
+//!   disk; those of the last two migrations stay.
 //!
 //! # What is noticed
 //!
@@ -51,6 +51,7 @@
 //! ```
 
 mod connection;
+mod copy;
 mod database;
 mod definition;
 mod error;
@@ -64,9 +65,10 @@ mod seal;
 mod wait;
 mod writer;
 
+pub use copy::{copy_database, examine, is_database};
 pub use database::Database;
 pub use definition::{Definition, Presence};
-pub use error::{DatabaseError, OpenError, Restore};
+pub use error::{CopyError, DatabaseError, GoBack, OpenError, Restore};
 pub use open::open_read_only;
 pub use queue::POST_WITHIN;
 // So that owners use the same version.

@@ -10,12 +10,15 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 
 use crate::connection;
+use crate::copy;
 use crate::definition::Definition;
 use crate::error::{self, OpenError};
 use crate::files;
 
 /// What a killed process may have left of steps that were not finished.
-const UNFINISHED: [&str; 2] = [".new", ".bak.new"];
+const UNFINISHED: [&str; 2] = [".new", ".before.new"];
+/// How many copies of before migrations are kept.
+const KEPT: usize = 2;
 
 /// Makes a database beside its place and renames it: it is there whole, or not at all.
 pub(crate) fn make(path: &Path, definition: &Definition) -> Result<(), OpenError> {
@@ -42,16 +45,13 @@ pub(crate) fn migrate(
     Ok(())
 }
 
-/// Keeps a database as it is before its schema changes, in place of the copy that was kept before.
-pub(crate) fn back_up(
-    path: &Path,
-    definition: &Definition,
-    version: usize,
-    source: &Connection,
-) -> Result<(), OpenError> {
-    let temporary = files::beside(path, ".bak.new");
-    let backup = backup_path(path, version);
-    let copied = copy(source, &temporary).and_then(|()| files::publish(&temporary, &backup));
+/// Keeps a database as it is before its schema changes.
+pub(crate) fn back_up(path: &Path, definition: &Definition, source: &Connection) -> Result<(), OpenError> {
+    let temporary = files::beside(path, ".before.new");
+    let backup = backup_path(path, definition.newest());
+    let copied = copy::copy_open(source, path, &temporary, &|| true)
+        .map_err(io::Error::other)
+        .and_then(|()| files::publish(&temporary, &backup));
     if let Err(error) = copied {
         // The first error counts; the next start tries again to remove this.
         let _ = files::remove_database(&temporary);
@@ -61,12 +61,12 @@ pub(crate) fn back_up(
     Ok(())
 }
 
-/// Removes the copies of migrations before the last: the newest replaces them.
-pub(crate) fn forget_older_backups(path: &Path, version: usize) {
-    for (older, backup) in error::backups(path) {
-        if older != version
-            && let Err(error) = files::remove(&backup)
-        {
+/// Removes the copies of all but the newest migrations.
+pub(crate) fn forget_older_backups(path: &Path) {
+    let mut backups = error::backups(path);
+    backups.sort_unstable_by(|one, other| other.cmp(one));
+    for (_, backup) in backups.into_iter().skip(KEPT) {
+        if let Err(error) = files::remove(&backup) {
             tracing::warn!(backup = %backup.display(), %error, "an old backup of the database cannot be removed");
         }
     }
@@ -81,8 +81,9 @@ pub(crate) fn remove_unfinished(path: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
+/// Named after the version that the migration leads to.
 fn backup_path(path: &Path, version: usize) -> PathBuf {
-    files::beside(path, &format!(".v{version}.bak"))
+    files::beside(path, &format!(".before-{version}"))
 }
 
 fn build(path: &Path, temporary: &Path, definition: &Definition) -> Result<(), OpenError> {
@@ -97,16 +98,6 @@ fn build(path: &Path, temporary: &Path, definition: &Definition) -> Result<(), O
     change(path, definition, 0, &mut connection)?;
     // Closing brings the log into the file.
     connection.close().map_err(|(_, error)| wrong(error))
-}
-
-fn copy(source: &Connection, temporary: &Path) -> io::Result<()> {
-    files::create_private(temporary)?;
-    let target = temporary.to_str().ok_or(io::ErrorKind::InvalidFilename)?;
-    source.execute("VACUUM INTO ?1", [target]).map_err(io::Error::other)?;
-    // So that whoever restores it gets a file like the one that was lost.
-    let copy = connection::read_write(temporary).map_err(io::Error::other)?;
-    copy.execute_batch("PRAGMA journal_mode = WAL").map_err(io::Error::other)?;
-    copy.close().map_err(|(_, error)| io::Error::other(error))
 }
 
 enum RunError {

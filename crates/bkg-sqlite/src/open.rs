@@ -41,7 +41,7 @@ pub(crate) fn open(
     let mut connection = connection::writing(path, definition)?;
     if found < definition.newest() {
         migrate::migrate(path, definition, found, &mut connection)?;
-        migrate::forget_older_backups(path, found);
+        migrate::forget_older_backups(path);
     }
     connection::enforce_foreign_keys(&connection).map_err(OpenError::sqlite(what, "write to", path))?;
     Ok(connection)
@@ -81,7 +81,7 @@ fn check(path: &Path, definition: &Definition) -> Result<usize, OpenError> {
     }
     migrate::remove_unfinished(path)?;
     if found < definition.newest() {
-        migrate::back_up(path, definition, found, &connection)?;
+        migrate::back_up(path, definition, &connection)?;
     }
     Ok(found)
 }
@@ -119,7 +119,7 @@ fn identify(connection: &Connection, path: &Path, definition: &Definition) -> Re
     match usize::try_from(found) {
         Ok(version @ 1..) if version <= known => Ok(version),
         Ok(1..) => {
-            let restore = error::Restore::of(path);
+            let restore = error::GoBack::of(path, known);
             Err(OpenError::Newer { what, path: path.to_owned(), found, known, restore })
         }
         _ => Err(OpenError::damaged(what, path, format!("it has no version, but `{found}`"))),

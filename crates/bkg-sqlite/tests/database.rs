@@ -323,7 +323,7 @@ fn a_migration_keeps_the_rows_and_leaves_a_backup() {
         .unwrap();
     assert_eq!(named, 200);
     database.close().unwrap();
-    assert_eq!(values(&place.beside(".v1.bak")).len(), 200);
+    assert_eq!(values(&place.beside(".before-2")).len(), 200);
 }
 
 #[test]

@@ -458,7 +458,7 @@ fn a_newer_version_in_the_log_of_a_killed_process_is_refused() {
 
 #[test]
 fn where_a_database_was_lost_none_is_made() {
-    for trace in ["-wal", "-journal", ".seal", ".v1.bak"] {
+    for trace in ["-wal", "-journal", ".seal", ".before-2"] {
         let place = Place::new();
         fs::write(place.beside(trace), "").unwrap();
         let error = place.refusal(&NUMBERS);
@@ -509,21 +509,36 @@ fn a_restored_file_whose_first_opening_was_interrupted_is_recovered() {
 }
 
 #[test]
-fn each_migration_keeps_one_backup_that_can_be_restored() {
+fn each_migration_keeps_a_backup_that_can_be_put_back() {
     let place = Place::closed();
     place.open_as(&SECOND_VERSION).unwrap().close().unwrap();
-    assert!(place.beside(".v1.bak").exists());
+    assert!(place.beside(".before-2").exists());
     place.open_as(&THIRD_VERSION).unwrap().close().unwrap();
-    let backup = place.beside(".v2.bak");
+    let backup = place.beside(".before-3");
     assert_eq!(fs::metadata(&backup).unwrap().permissions().mode() & 0o777, 0o600);
-    assert_eq!(place.files().len(), 3, "the file, its seal and its backup");
+    assert_eq!(place.files().len(), 4, "the file, its seal and the backups of two migrations");
+    let fourth = numbers(&[FIRST, "", "", ""]);
+    let again = Place::closed();
+    for version in [&SECOND_VERSION, &THIRD_VERSION, &fourth] {
+        again.open_as(version).unwrap().close().unwrap();
+    }
+    assert!(!again.beside(".before-2").exists(), "only the newest two stay");
+    assert!(again.beside(".before-3").exists() && again.beside(".before-4").exists());
 
-    let error = place.refusal(&SECOND_VERSION);
-    assert!(error.to_string().contains(".v2.bak"), "{error}");
-    fs::copy(&backup, &place.path).unwrap();
-    fs::remove_file(place.beside(".seal")).unwrap();
-    let database = place.open_as(&SECOND_VERSION).unwrap();
-    assert_eq!(database.read_blocking(values).unwrap(), (0..200).collect());
+    // The refusal of the older program says how to go back, and that works.
+    for (known, copy) in [(&SECOND_VERSION, ".before-3"), (&NUMBERS, ".before-2")] {
+        let error = place.refusal(known).to_string();
+        assert!(error.contains(copy), "{error}");
+        let command = error.split('`').find(|part| part.starts_with("mv ")).expect("a command").to_owned();
+        let copies = place.beside(copy);
+        let before = fs::read(&copies).unwrap();
+        let done = Command::new("sh").args(["-c", &command]).status().unwrap();
+        assert!(done.success(), "{command}");
+        assert_eq!(fs::read(&copies).unwrap(), before, "the copy stays");
+        let database = place.open_as(known).unwrap();
+        assert_eq!(database.read_blocking(values).unwrap(), (0..200).collect());
+        database.close().unwrap();
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! does. The invariant: it starts with the accounts that it had, or not at all.
 
 mod accounts;
+mod backup;
 mod bounds;
 mod change;
 mod hasher;
@@ -75,10 +76,11 @@ fn give_up(reason: &str, code: u8) -> ExitCode {
 fn plugin(accounts: &Arc<Accounts>) -> Plugin {
     let looks = |name: &str, text: &str| Capability::new(name).description(text).idempotent();
     let changes = |name: &str, text: &str| Capability::new(name).description(text).side_effect();
-    let (watched, finished) = (accounts.clone(), accounts.clone());
+    let (watched, finished, copied) = (accounts.clone(), accounts.clone(), accounts.clone());
     let plugin = Plugin::new()
         .version(env!("CARGO_PKG_VERSION"))
         .settings(&accounts.settings)
+        .backup(move |directory| backup::copy(copied.clone(), directory))
         .background(move |host| vitals::watch_over(watched, host))
         .background(move |host| async move {
             host.stopping().cancelled().await;

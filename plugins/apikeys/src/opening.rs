@@ -25,8 +25,8 @@ pub(crate) static DEFINITION: Definition = Definition {
     migrations: &[include_str!("schema/1.sql")],
 };
 
-const DATABASE: &str = "apikeys.db";
-const KEY: &str = "hmac.key";
+pub(crate) const DATABASE: &str = "apikeys.db";
+pub(crate) const KEY: &str = "hmac.key";
 const NEW_KEY: &str = "hmac.key.new";
 /// Only the plugin's own user may read a file with a secret.
 const MODE: u32 = 0o600;

@@ -183,6 +183,7 @@ PLUGIN: dict[str, m.Message] = {
     "unsubscribe": m.Unsubscribe(topic="catalogue.changed"),
     "publish": m.Publish(topic="scribe.page-written", data=raw({"page": "start"})),
     "configApplied.success": m.ConfigApplied(revision=7, success=True),
+    "configApplied.dry-run": m.ConfigApplied(revision=7, success=True, dry_run=True),
     "configApplied.failure": m.ConfigApplied(
         revision=7,
         success=False,
@@ -269,6 +270,7 @@ HOST: dict[str, m.Message] = {
     "event": Event(topic="catalogue.changed", data={"plugin": "echo"}),
     "event.client": Event(topic="typing", data={"text": "h"}, client="client-1"),
     "config": m.Config(revision=7, config=raw({"tone": "formal"})),
+    "config.dry-run": m.Config(revision=7, config=raw({"tone": "formal"}), dry_run=True),
     "drain": m.Drain(deadline_ms=10_000),
 }
 

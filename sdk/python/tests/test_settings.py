@@ -37,6 +37,7 @@ async def test_the_first_answer_is_given_under_the_hosts_settings() -> None:
     async with TestHost(greeter(), settings={"firstWord": "salut"}) as host:
         assert await host.request("test.greet") == "salut"
         assert host.seen.registrations[0].takes_hot_config()
+        assert host.seen.registrations[0].takes_dry_runs()
 
 
 @pytest.mark.parametrize("nothing", [None, {}])
@@ -59,6 +60,36 @@ async def test_settings_that_are_accepted_are_in_force_and_those_refused_change_
             assert (error.code, error.param, reason in error.message) == ("invalid_config", param, True)
             assert await host.request("test.greet") == "ciao"
         assert {health.status for health in host.seen.health} == {"up"}
+
+
+async def test_a_dry_run_says_what_the_check_says_and_puts_nothing_in_force() -> None:
+    async with TestHost(greeter(), settings={"firstWord": "salut"}) as host:
+        await host.dry_run({"firstWord": "ciao"})
+        assert await host.request("test.greet") == "salut"
+        for wrong in ({"firstWord": ""}, {"firstWord": 1}):
+            with pytest.raises(WireError, match="invalid_config"):
+                await host.dry_run(wrong)
+        assert await host.request("test.greet") == "salut"
+        assert {health.status for health in host.seen.health} == {"up"}
+        await host.configure({"firstWord": "ciao"})
+        assert await host.request("test.greet") == "ciao"
+
+
+async def test_a_dry_run_does_not_make_a_plugin_with_wrong_settings_look_right() -> None:
+    async with TestHost(greeter(), settings={"firstWord": ""}) as host:
+        await host.dry_run({"firstWord": "hi"})
+        with pytest.raises(WireError, match="`firstWord` is empty"):
+            await host.request("test.greet")
+
+
+async def test_only_settings_with_a_check_announce_dry_runs() -> None:
+    async with TestHost(greeter(Settings(Greeting))) as host:
+        assert host.seen.registrations[0].meta == {"hotConfig": True}
+        with pytest.raises(WireError, match="`firstWord`: expected `str`"):
+            await host.dry_run({"firstWord": 1})
+    async with TestHost(Plugin()) as host:
+        with pytest.raises(WireError, match="invalid_config"):
+            await host.dry_run({})
 
 
 async def test_a_plugin_whose_first_settings_are_wrong_is_down_until_they_are_right() -> None:

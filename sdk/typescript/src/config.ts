@@ -1,13 +1,14 @@
 // The plugin's settings: typed, current, and changed while it runs.
 //
 // The host owns them; here they are read, offered to the plugin, and put in force or refused. The invariant:
-// `configApplied` with success is said after the settings are in force, and what {@link Settings.get}
-// answers has passed the plugin's own check.
+// `configApplied` with success is said after the settings are in force, a dry run puts nothing in force, and
+// what {@link Settings.get} answers has passed the plugin's own check.
 
 import { messageOf } from "./error.js";
 import type { Host } from "./host.js";
 import type { Logs } from "./log.js";
 import { ErrorCode, WireError } from "./protocol/error.js";
+import type { Config } from "./protocol/message.js";
 import type { Json, RawJson } from "./protocol/raw-json.js";
 import type { Session } from "./session.js";
 
@@ -22,6 +23,9 @@ export interface SettingsOptions<T> {
   /**
    * Offers new settings to the plugin before they are in force. It may take its time, for example to open
    * what the settings name; what it throws is shown to the operator, and the settings stay as they were.
+   *
+   * The host also asks it about settings that may never be in force, before they are saved: what a check
+   * opens it closes again, and what it changes must not matter.
    */
   check?: (offered: T) => void | Promise<void>;
 }
@@ -30,6 +34,10 @@ export interface SettingsOptions<T> {
 export interface AnySettings {
   /** Puts what the host sent in force, or throws why not. */
   apply(config: RawJson): Promise<void>;
+  /** Throws why settings would be refused, and puts nothing in force. */
+  dryRun(config: RawJson): Promise<void>;
+  /** Whether the plugin has something to say of settings beyond whether they can be read. */
+  readonly hasCheck: boolean;
 }
 
 /**
@@ -51,6 +59,7 @@ export interface AnySettings {
  * ```
  */
 export class Settings<T extends object> implements AnySettings {
+  readonly hasCheck: boolean;
   #current: T;
   readonly #read: (json: Json) => T;
   readonly #check: (offered: T) => void | Promise<void>;
@@ -62,6 +71,7 @@ export class Settings<T extends object> implements AnySettings {
     this.#current = initial;
     this.#read = options.read ?? ((json) => merged(initial, json));
     this.#check = options.check ?? (() => undefined);
+    this.hasCheck = options.check !== undefined;
   }
 
   /** The settings in force. */
@@ -99,13 +109,26 @@ export class Settings<T extends object> implements AnySettings {
    * @throws what `read` or `check` throws.
    */
   async apply(config: RawJson): Promise<void> {
-    const offered = this.#read(config.read());
-    await this.#check(offered);
-    this.#current = offered;
+    this.#current = await this.#offer(config);
     this.#version += 1;
     for (const wake of [...this.#wakers]) {
       wake();
     }
+  }
+
+  /**
+   * Reads and checks what the host sent, and leaves it at that; the SDK calls it.
+   *
+   * @throws what `read` or `check` throws.
+   */
+  async dryRun(config: RawJson): Promise<void> {
+    await this.#offer(config);
+  }
+
+  async #offer(config: RawJson): Promise<T> {
+    const offered = this.#read(config.read());
+    await this.#check(offered);
+    return offered;
   }
 }
 
@@ -146,9 +169,7 @@ function kind(value: unknown): string {
 const WAITING = 8;
 
 /** Settings as they came from the host. */
-interface Revision {
-  number: number;
-  config: RawJson;
+interface Revision extends Config {
   /** Who is told the verdict; nobody at registration. */
   askedBy: Session | undefined;
 }
@@ -173,9 +194,9 @@ export class Configuration {
     this.#logs = logs;
   }
 
-  /** Settings that came: with the registration, or pushed by the session that is to hear the verdict. */
-  offer(number: number, config: RawJson, askedBy?: Session): void {
-    const revision = { number, config, askedBy };
+  /** Settings that came: with the registration, or later by the session that is to hear the verdict. */
+  offer(config: Config, askedBy?: Session): void {
+    const revision = { ...config, askedBy };
     if (this.#waiting.length >= WAITING) {
       const problem = "earlier settings are still being applied: send them again later";
       report(revision, new WireError(ErrorCode.Overloaded, problem));
@@ -219,23 +240,29 @@ export class Configuration {
     this.#isApplying = false;
   }
 
-  async #apply({ number, config }: Revision): Promise<WireError | undefined> {
+  async #apply({ revision, config, dryRun }: Revision): Promise<WireError | undefined> {
     // A plugin that comes back after a broken link gets the settings that it has.
     if (this.#inForce?.equals(config) === true) {
       return undefined;
     }
     try {
-      await this.#settings.apply(config);
+      await (dryRun === true ? this.#settings.dryRun(config) : this.#settings.apply(config));
     } catch (problem) {
       const error = problem instanceof WireError ? problem : new WireError(ErrorCode.InvalidConfig, messageOf(problem));
-      this.#logs.note("warn", "settings refused", { revision: number, problem: error.message });
+      if (dryRun === true) {
+        return error;
+      }
+      this.#logs.note("warn", "settings refused", { revision, problem: error.message });
       if (this.#verdict.is !== "inForce") {
         this.#host.setSettingsProblem(error.message);
         this.#decide({ is: "refused", error });
       }
       return error;
     }
-    this.#logs.note("debug", "settings in force", { revision: number });
+    if (dryRun === true) {
+      return undefined;
+    }
+    this.#logs.note("debug", "settings in force", { revision });
     this.#inForce = config;
     this.#host.setSettingsProblem(undefined);
     this.#decide({ is: "inForce" });
@@ -253,11 +280,11 @@ export class Configuration {
 }
 
 /** Answers settings that were pushed to a plugin which takes none. */
-export function refuseSettings(number: number, config: RawJson, session: Session): void {
+export function refuseSettings(config: Config, session: Session): void {
   const problem = "this plugin takes settings only when it starts: restart it to put them in force";
-  report({ number, config, askedBy: session }, new WireError(ErrorCode.InvalidConfig, problem));
+  report({ ...config, askedBy: session }, new WireError(ErrorCode.InvalidConfig, problem));
 }
 
-function report({ number, askedBy }: Revision, error: WireError | undefined): void {
-  askedBy?.say({ type: "configApplied", revision: number, success: error === undefined, error });
+function report({ revision, dryRun, askedBy }: Revision, error: WireError | undefined): void {
+  askedBy?.say({ type: "configApplied", revision, success: error === undefined, error, dryRun });
 }

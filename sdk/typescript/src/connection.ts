@@ -195,7 +195,7 @@ class Conversation {
         this.#running.host.deliver(incoming.event);
         break;
       case "config":
-        this.#running.takeConfig(incoming.config.revision, incoming.config.config, this.#session);
+        this.#running.takeConfig(incoming.config, this.#session);
         break;
       case "drain":
         this.#drain(incoming.deadlineMs);

@@ -5,6 +5,7 @@
 // `TestHost` of `bkg-sdk/testing` runs a plugin in a test without a daemon or a socket. The SDKs of other
 // languages have the same files under the same names.
 
+export type { BackupHandler } from "./backup.js";
 export { CallStream, type CallOptions } from "./call.js";
 export {
   Capability,

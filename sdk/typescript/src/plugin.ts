@@ -11,6 +11,7 @@ import {
   Handlers,
   type StreamHandler,
 } from "./capability.js";
+import { type BackupHandler, capabilityOfBackup } from "./backup.js";
 import { type AnySettings, Configuration, refuseSettings } from "./config.js";
 import { checkBusUrl, Environment } from "./environment.js";
 import { DefinitionError, EnvironmentError, messageOf, RunError, stackOf } from "./error.js";
@@ -36,7 +37,10 @@ const WORK_ENDS_WITHIN_MS = 1_000;
 export interface PluginOptions {
   /** The plugin's own version. */
   version?: string;
-  /** Takes settings, also while it runs: {@link Settings}. Keep them to read them. */
+  /**
+   * Takes settings, also while it runs: {@link Settings}. Keep them to read them. Where they have a check,
+   * the host asks it before it saves any.
+   */
   settings?: AnySettings;
   /** The JSON Schema of the settings, where the plugin's `plugin.json` does not carry it. */
   configSchema?: object;
@@ -111,6 +115,25 @@ export class Plugin {
   /** Answers a capability. */
   capability({ name, definition }: Capability): this {
     return this.#define(name, definition);
+  }
+
+  /**
+   * Takes part in backups of the host: short for the capability `lifecycle.backup`, which the plugin's entry
+   * must list.
+   *
+   * The handler writes a copy of all that the plugin keeps below the directory that it is given, whole and as
+   * of one moment; the files that it leaves there go into the backup. Only the host asks for it.
+   *
+   * ```ts
+   * import { copyFile } from "node:fs/promises";
+   * import { join } from "node:path";
+   * import { Plugin } from "bkg-sdk";
+   *
+   * const plugin = new Plugin().backup((directory) => copyFile("notes.txt", join(directory, "notes.txt")));
+   * ```
+   */
+  backup(handler: BackupHandler): this {
+    return this.capability(capabilityOfBackup(handler));
   }
 
   #define(name: string, definition: CapabilityDefinition): this {
@@ -257,7 +280,11 @@ export class Plugin {
     const registration: Register = {
       plugin: environment.name,
       capabilities: [...handlers.values()].map((handler) => handler.description),
-      meta: settings === undefined ? (meta ?? {}) : { ...meta, hotConfig: true },
+      meta: {
+        ...meta,
+        ...(settings && { hotConfig: true }),
+        ...(settings?.hasCheck === true && { configDryRun: true }),
+      },
       configSchema: configSchema && intoJson(configSchema),
       version,
       models: [...this.#models],
@@ -325,16 +352,16 @@ export class Running {
 
   /** The settings that came with a registration. */
   registered(revision: number, config: RawJson): void {
-    this.#configuration?.offer(revision, config);
+    this.#configuration?.offer({ revision, config });
   }
 
-  /** Settings that were pushed. */
-  takeConfig(revision: number, config: RawJson, session: Session): void {
+  /** Settings that the host sent later. */
+  takeConfig(config: message.Config, session: Session): void {
     if (this.#configuration === undefined) {
       // Not asked for: `meta.hotConfig` is not set. To claim success would be a lie.
-      refuseSettings(revision, config, session);
+      refuseSettings(config, session);
     } else {
-      this.#configuration.offer(revision, config, session);
+      this.#configuration.offer(config, session);
     }
   }
 

@@ -22,7 +22,7 @@ const FOLDER = new URL("../../../../crates/bkg-protocol/golden/conversations/", 
 const HOST_SEED = 0xa0a0_a0a0_a0a0_0a0an;
 const PLUGIN_SEED = 0xb0b0_b0b0_b0b0_0b0bn;
 /** So that a lost file is noticed. */
-const CONVERSATIONS_OF_THE_PLUGIN = 18;
+const CONVERSATIONS_OF_THE_PLUGIN = 19;
 
 interface Half {
   act(action: string, values: JsonObject): Json[];
@@ -244,7 +244,11 @@ class HostHalf implements Half {
         this.#half.event({ topic: text(values["topic"]), data: RawJson.of(values["data"]) });
         return [];
       case "config":
-        this.#half.config({ revision: Number(values["revision"]), config: RawJson.of(values["config"]) });
+        this.#half.config({
+          revision: Number(values["revision"]),
+          config: RawJson.of(values["config"]),
+          dryRun: values["dryRun"] === true ? true : undefined,
+        });
         return [];
       case "drain":
         return this.#half.drain(Number(values["deadlineMs"])).map((waiter) => ({ retracted: { waiter } }));

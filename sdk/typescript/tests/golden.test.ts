@@ -184,6 +184,7 @@ const PLUGIN_MESSAGES: Record<string, PluginMessage> = {
   unsubscribe: { type: "unsubscribe", topic: "catalogue.changed" },
   publish: { type: "publish", topic: "scribe.page-written", data: raw({ page: "start" }) },
   "configApplied.success": { type: "configApplied", revision: 7, success: true },
+  "configApplied.dry-run": { type: "configApplied", revision: 7, success: true, dryRun: true },
   "configApplied.failure": {
     type: "configApplied",
     revision: 7,
@@ -280,6 +281,7 @@ const HOST_MESSAGES: Record<string, HostMessage> = {
   event: { type: "event", topic: "catalogue.changed", data: raw({ plugin: "echo" }) },
   "event.client": { type: "event", topic: "typing", data: raw({ text: "h" }), client: "client-1" },
   config: { type: "config", revision: 7, config: raw({ tone: "formal" }) },
+  "config.dry-run": { type: "config", revision: 7, config: raw({ tone: "formal" }), dryRun: true },
   drain: { type: "drain", deadlineMs: 10_000 },
 };
 

@@ -29,7 +29,7 @@ test("the first answer is given under the host's settings", async () => {
     greeter().plugin,
     async (host) => {
       assert.equal(await greeting(host), "salut");
-      assert.deepEqual(host.seen.registrations[0]?.meta, { hotConfig: true });
+      assert.deepEqual(host.seen.registrations[0]?.meta, { hotConfig: true, configDryRun: true });
     },
     { settings: { word: "salut" } },
   );
@@ -63,6 +63,45 @@ test("settings that are accepted are in force and those refused change nothing",
     },
     { settings: { word: "salut" } },
   );
+});
+
+test("a dry run says what the check says and puts nothing in force", async () => {
+  await hosting(
+    greeter().plugin,
+    async (host) => {
+      await host.dryRun({ word: "ciao" });
+      assert.equal(await greeting(host), "salut");
+      for (const wrong of [{ word: "" }, { word: 1 }]) {
+        assert.equal((await failure(host.dryRun(wrong))).code, "invalid_config");
+      }
+      assert.equal(await greeting(host), "salut");
+      assert.ok(host.seen.health.every(({ status }) => status === "up"));
+      await host.configure({ word: "ciao" });
+      assert.equal(await greeting(host), "ciao");
+    },
+    { settings: { word: "salut" } },
+  );
+});
+
+test("a dry run does not make a plugin with wrong settings look right", async () => {
+  await hosting(
+    greeter().plugin,
+    async (host) => {
+      await host.dryRun({ word: "hi" });
+      assert.match((await failure(greeting(host))).message, /`word` is empty/);
+    },
+    { settings: { word: "" } },
+  );
+});
+
+test("only settings with a check announce dry runs", async () => {
+  await hosting(new Plugin({ settings: new Settings({ word: "hello" }) }), async (host) => {
+    assert.deepEqual(host.seen.registrations[0]?.meta, { hotConfig: true });
+    assert.match((await failure(host.dryRun({ word: 1 }))).message, /`word` is a number/);
+  });
+  await hosting(new Plugin(), async (host) => {
+    assert.equal((await failure(host.dryRun({}))).code, "invalid_config");
+  });
 });
 
 test("a plugin whose first settings are wrong is down until they are right", async () => {

@@ -165,7 +165,7 @@ pub(crate) const REGISTERED: &str = r#"{"type":"registered","protocol":1,"instan
 pub(crate) const DRAIN: &str = r#"{"type":"drain","deadlineMs":18446744073709551615}"#;
 
 /// Frames of both directions that name no request, right and wrong.
-pub(crate) const FIXED: [&str; 26] = [
+pub(crate) const FIXED: [&str; 27] = [
     REGISTER,
     REGISTER_BASE,
     r#"{"type":"register","plugin":"Not A Name"}"#,
@@ -186,6 +186,7 @@ pub(crate) const FIXED: [&str; 26] = [
     r#"{"type":"updated","success":false}"#,
     r#"{"type":"event","topic":"t"}"#,
     r#"{"type":"config","revision":1,"config":{}}"#,
+    r#"{"type":"config","revision":2,"config":{},"dryRun":true}"#,
     DRAIN,
     r#"{"type":"tomorrow"}"#,
     r#"{"type":"response"}"#,
@@ -565,7 +566,9 @@ impl HostUnderTest {
             }
             Does::Push => {
                 self.session.event(Event { topic: "t".to_owned(), data: RawJson::NULL, client: None });
-                self.session.config(Config { revision: 1, config: RawJson::EMPTY_OBJECT });
+                for dry_run in [false, true] {
+                    self.session.config(Config { revision: 1, config: RawJson::EMPTY_OBJECT, dry_run });
+                }
             }
             Does::Wait(milliseconds) => {
                 self.now += Duration::from_millis(u64::from(*milliseconds));

@@ -179,7 +179,16 @@ impl Link {
         self.change(|state| {
             state.revision += 1;
             state.settings = settings.clone();
-            state.half.config(Config { revision: state.revision, config: settings });
+            state.half.config(Config { revision: state.revision, config: settings, dry_run: false });
+            state.revision
+        })
+    }
+
+    /// Asks about settings; who registers again is not given them.
+    pub(crate) fn try_config(&self, settings: RawJson) -> u64 {
+        self.change(|state| {
+            state.revision += 1;
+            state.half.config(Config { revision: state.revision, config: settings, dry_run: true });
             state.revision
         })
     }

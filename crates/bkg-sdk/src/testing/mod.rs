@@ -335,9 +335,24 @@ impl TestHost {
     /// Why the plugin refuses them.
     pub async fn configure(&self, settings: impl IntoJson) -> Result<(), WireError> {
         let revision = self.link.push_config(settings.into_json());
+        self.verdict(revision, false).await
+    }
+
+    /// Asks what the plugin thinks of settings, as the host does before it saves them.
+    ///
+    /// # Errors
+    /// Why the plugin would refuse them.
+    pub async fn dry_run(&self, settings: impl IntoJson) -> Result<(), WireError> {
+        let revision = self.link.try_config(settings.into_json());
+        self.verdict(revision, true).await
+    }
+
+    async fn verdict(&self, revision: u64, dry_run: bool) -> Result<(), WireError> {
         self.link
             .wait("the plugin answers the settings", |state| {
-                let verdict = state.applied.iter().find(|applied| applied.revision == revision)?;
+                let mut applied = state.applied.iter();
+                let verdict =
+                    applied.find(|applied| (applied.revision, applied.dry_run) == (revision, dry_run))?;
                 Some(match verdict.success {
                     true => Ok(()),
                     false => Err(verdict.error.clone().expect("a refusal has a reason")),

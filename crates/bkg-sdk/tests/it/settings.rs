@@ -124,3 +124,38 @@ async fn settings_that_are_in_force_already_are_not_applied_again() {
     host.configure(json!({ "word": "ciao" })).await.unwrap();
     assert_eq!((settings.get().word.as_str(), applied.load(Ordering::Relaxed)), ("ciao", 2));
 }
+
+#[tokio::test]
+async fn a_dry_run_says_what_the_check_says_and_puts_nothing_in_force() {
+    let host = TestHost::builder().settings(json!({ "word": "salut" })).start(greeter()).await;
+    assert!(host.seen().registrations[0].takes_dry_runs());
+    host.dry_run(json!({ "word": "ciao" })).await.unwrap();
+    assert_eq!(greeting(&host).await, "salut");
+    for wrong in [json!({ "word": "" }), json!({ "word": 1 })] {
+        assert_eq!(host.dry_run(wrong).await.unwrap_err().code, "invalid_config");
+    }
+    assert_eq!(greeting(&host).await, "salut");
+    assert!(host.seen().health.iter().all(|health| health.status == "up"));
+    host.configure(json!({ "word": "ciao" })).await.unwrap();
+    assert_eq!(greeting(&host).await, "ciao");
+}
+
+#[tokio::test]
+async fn a_dry_run_does_not_make_a_plugin_with_wrong_settings_look_right() {
+    let host = TestHost::builder().settings(json!({ "word": "" })).start(greeter()).await;
+    host.dry_run(json!({ "word": "hi" })).await.unwrap();
+    let error = host.request("test.greet", ()).await.unwrap_err();
+    assert!(error.message.contains("`word` is empty"), "{error}");
+}
+
+#[tokio::test]
+async fn only_settings_with_a_check_announce_dry_runs() {
+    let unchecked = Plugin::new().settings(&Settings::<Greeting>::default());
+    let host = TestHost::start(unchecked).await;
+    let register = host.seen().registrations[0].clone();
+    assert_eq!((register.takes_hot_config(), register.takes_dry_runs()), (true, false));
+    let error = host.dry_run(json!({ "word": 1 })).await.unwrap_err();
+    assert!(error.message.contains("invalid type"), "{error}");
+    let without = TestHost::start(Plugin::new()).await;
+    assert_eq!(without.dry_run(json!({})).await.unwrap_err().code, "invalid_config");
+}

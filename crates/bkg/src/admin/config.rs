@@ -44,8 +44,9 @@ pub(super) struct Reset {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "EntryReturn")]
 pub(super) struct Return {
-    /// Its number; 0 stands for the plugin's files alone.
-    revision: u64,
+    /// Its number; 0 stands for the plugin's files alone. Unless said, what held before the newest.
+    #[serde(default)]
+    revision: Option<u64>,
 }
 
 /// What differs between two revisions.
@@ -77,7 +78,10 @@ pub(super) fn routes(routes: Routes, admin: &Arc<Admin>) -> Routes {
                 "The revision that the change was made for, as in `ETag`; `*` for any.",
             )
             .query::<Moment>("apply", "When it takes effect; `now` unless said.")
-            .query::<bool>("dryRun", "Only say what would change.")
+            .query::<bool>(
+                "dryRun",
+                "Only say what would become of it, having asked the plugin where it can be asked.",
+            )
             .query::<String>("note", "What the author says about it, in at most 500 characters.")
             .answers::<Outcome>(200, "It is saved and, where the plugin runs, in force.")
             .answers::<Outcome>(202, "It is saved, and takes effect at the next start.")
@@ -212,7 +216,8 @@ pub(super) async fn reset(admin: Arc<Admin>, call: Call, body: Body) -> Result<R
 
 pub(super) async fn go_back(admin: Arc<Admin>, call: Call, body: Body) -> Result<Response, Problem> {
     let Return { revision } = members(&call.json(body, &admin.config.http).await?)?;
-    change(admin, call, Edit::Return(revision)).await
+    let edit = revision.map_or(Edit::TakeBack, Edit::Return);
+    change(admin, call, edit).await
 }
 
 pub(super) async fn diff(admin: Arc<Admin>, call: Call, _: Body) -> Result<Response, Problem> {
@@ -309,18 +314,12 @@ async fn edit_entry(admin: &Admin, call: &Call, edit: Edit) -> Result<Response, 
         return Err(Problem::invalid(message).param("note"));
     }
     let editing = admin.entries.edit(&name, expected_revision(call)?).await?;
-    let action = if matches!(edit, Edit::Return(_)) { "config.return" } else { "config.save" };
+    let action =
+        if matches!(edit, Edit::Return(_) | Edit::TakeBack) { "config.return" } else { "config.save" };
     let draft = editing.draft(edit).await?;
     require(call, draft.right)?;
     if dry_run {
-        let view = admin.entries.read(&name)?;
-        let body = Outcome {
-            revision: view.revision,
-            applied: Applied::Unchanged,
-            restart_needed: view.live.restart_needed,
-            changes: draft.changes,
-        };
-        return Ok(axum::Json(body).into_response());
+        return Ok(axum::Json(editing.rehearse(draft, apply).await?).into_response());
     }
     let paths: Vec<&str> = draft.changes.iter().map(|change| change.path.as_str()).collect();
     let detail = json!({ "paths": paths, "note": note });
@@ -416,9 +415,10 @@ impl From<EntriesError> for Problem {
             EntriesError::Invalid { violations, .. } => {
                 Self::new(ErrorCode::InvalidConfig, message).with_details(&violations)
             }
-            EntriesError::NotTaken { .. } | EntriesError::DoesNotRun { .. } => {
-                Self::new(ErrorCode::PluginError, message)
-            }
+            EntriesError::NotTaken { .. }
+            | EntriesError::DoesNotRun { .. }
+            | EntriesError::RolledBack { .. }
+            | EntriesError::NotRolledBack { .. } => Self::new(ErrorCode::PluginError, message),
             EntriesError::Sealed { .. } => Self::new(ErrorCode::InvalidConfig, message),
             EntriesError::Store(error) => error.into(),
         }

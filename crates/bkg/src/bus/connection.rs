@@ -37,8 +37,8 @@ use super::{Bus, admission};
 use crate::config::Identity;
 use crate::logs::NewLine;
 use crate::registry::{
-    Ask, Failure, Instance, Launch, LaunchEvent, Lineage, NewInstance, Order, Part, Registration, Reply,
-    Slot,
+    Ask, Failure, Instance, Launch, LaunchEvent, Lineage, NewInstance, Order, Part, Purpose, Registration,
+    Reply, Slot,
 };
 use crate::store::OpenRequest;
 
@@ -72,8 +72,8 @@ pub(super) struct Connection {
     /// The ids of the requests that are open, by the dispatcher's ticket.
     tickets: HashMap<u64, RequestId>,
     calls: OpenCalls,
-    /// Who waits to hear whether pushed settings are in force, by their revision.
-    pushes: Vec<(u64, oneshot::Sender<Result<(), WireError>>)>,
+    /// Who waits to hear what the plugin says of settings, by their revision and what they were sent for.
+    pushes: Vec<(u64, Purpose, oneshot::Sender<Result<(), WireError>>)>,
     orders: Vec<Order>,
     writing: Writing,
 }
@@ -404,19 +404,6 @@ impl Connection {
 
     fn enter(&mut self, launch: Arc<Launch>, register: Register) {
         let Some(record) = self.bus.registry.plugin(launch.plugin.as_str()) else { return };
-        // Who takes settings while it runs is given the newest when it comes back, too; but a version that
-        // is to take over has its own.
-        let entry = if register.takes_hot_config() && launch.team == record.team {
-            Arc::new(launch.entry.with_settings_of(&record.entry))
-        } else {
-            Arc::clone(&launch.entry)
-        };
-        self.session.accept(Acceptance {
-            instance: launch.instance,
-            resume: launch.next_resume(),
-            config: RawJson::of(&entry.settings),
-            config_revision: entry.revision,
-        });
         let contract = self.session.contract();
         // A base plugin is given no resume secret: its token is all that it can come back with.
         self.writing.burn_token = contract == Contract::Extended;
@@ -429,7 +416,7 @@ impl Connection {
             contract,
             verified: self.verified,
             registration: Registration::new(register),
-            entry,
+            entry: Arc::clone(&launch.entry),
             most_in_flight: launch.entry.max_concurrency.unwrap_or(limits.in_flight),
             most_unsent_bytes: self.bus.config.queue.bytes,
             frame_limit: self.session.frame_limit(),
@@ -452,7 +439,17 @@ impl Connection {
             reported_silence: false,
             told: HashSet::new(),
         });
-        if let Some(replaced) = self.bus.registry.enter(instance) {
+        let replaced = self.bus.registry.enter(Arc::clone(&instance));
+        // What it is told are the settings that the table says it has: whoever takes them while it runs is
+        // given the newest when it comes back, too.
+        let entry = instance.entry();
+        self.session.accept(Acceptance {
+            instance: launch.instance,
+            resume: launch.next_resume(),
+            config: RawJson::of(&entry.settings),
+            config_revision: entry.revision,
+        });
+        if let Some(replaced) = replaced {
             let reason = "a newer connection of this launch took its place".to_owned();
             let _ = replaced.mailbox.post(Order::Close { code: 1008, reason });
         }
@@ -502,11 +499,15 @@ impl Connection {
     }
 
     fn config_applied(&mut self, applied: ConfigApplied) {
-        let Some(place) = self.pushes.iter().position(|(revision, _)| *revision == applied.revision) else {
-            debug!(revision = applied.revision, "a plugin applied settings that were not pushed");
+        let purpose = if applied.dry_run { Purpose::DryRun } else { Purpose::InForce };
+        let is_meant = |(revision, sent_for, _): &(u64, Purpose, _)| {
+            (*revision, *sent_for) == (applied.revision, purpose)
+        };
+        let Some(place) = self.pushes.iter().position(is_meant) else {
+            debug!(revision = applied.revision, ?purpose, "a plugin speaks of settings that were not sent");
             return;
         };
-        let (_, waiter) = self.pushes.remove(place);
+        let (.., waiter) = self.pushes.remove(place);
         let refused = || {
             let silent = || WireError::new(ErrorCode::InvalidConfig, "it refused them and said no more");
             applied.error.clone().unwrap_or_else(silent)
@@ -585,10 +586,11 @@ impl Connection {
                     };
                     let _ = sent.send(result.map_err(|refused| (refused, data)));
                 }
-                Order::Configure { revision, settings, applied } => {
-                    self.pushes.retain(|(_, waiter)| !waiter.is_closed());
-                    self.pushes.push((revision, applied));
-                    self.session.config(Config { revision, config: settings });
+                Order::Configure { revision, settings, purpose, applied } => {
+                    self.pushes.retain(|(.., waiter)| !waiter.is_closed());
+                    self.pushes.push((revision, purpose, applied));
+                    let dry_run = purpose == Purpose::DryRun;
+                    self.session.config(Config { revision, config: settings, dry_run });
                 }
                 Order::Drain { within } => {
                     for waiter in self.session.drain(within) {

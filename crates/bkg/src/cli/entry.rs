@@ -62,7 +62,10 @@ pub(super) fn run(
             })
         }
         EntryCommand::Return { plugin, revision, how } => {
-            let body = RawJson::of(&json!({ "revision": revision }));
+            let body = match revision {
+                Some(revision) => RawJson::of(&json!({ "revision": revision })),
+                None => RawJson::EMPTY_OBJECT,
+            };
             order(&Client::find(target)?, plugin.as_str(), Kind::Return, &body, &how, output)
         }
         EntryCommand::Reset(reset) => give_up(target, reset, output),
@@ -429,6 +432,9 @@ mod tests {
         let (_, requests) = answered("return ping 2", &[DONE]);
         assert!(requests[0].starts_with("POST /admin/plugins/ping/config/return HTTP"), "{requests:?}");
         assert!(requests[0].ends_with(r#"{"revision":2}"#), "{requests:?}");
+        let (_, requests) = answered("rollback ping", &[DONE]);
+        assert!(requests[0].starts_with("POST /admin/plugins/ping/config/return HTTP"), "{requests:?}");
+        assert!(requests[0].ends_with("\r\n\r\n{}"), "{requests:?}");
         let (_, requests) = answered("reset ping settings.answer /autostart", &[DONE]);
         assert!(requests[0].starts_with("POST /admin/plugins/ping/config/reset HTTP"), "{requests:?}");
         assert!(requests[0].ends_with(r#"{"paths":["/settings/answer","/autostart"]}"#), "{requests:?}");

@@ -46,11 +46,12 @@ pub(super) enum EntryCommand {
         before: Option<u64>,
     },
     /// Make an earlier revision of an entry effective again, as a new one
+    #[command(visible_alias = "rollback")]
     Return {
         /// The plugin
         plugin: PluginName,
-        /// The revision; 0 stands for the plugin's files alone
-        revision: u64,
+        /// The revision; 0 stands for the plugin's files alone [default: what held before the newest]
+        revision: Option<u64>,
         #[command(flatten)]
         how: HowToSave,
     },
@@ -191,7 +192,7 @@ mod tests {
             ("bkg config get ping a --revision 1", ErrorKind::ArgumentConflict),
             ("bkg config reset ping", ErrorKind::MissingRequiredArgument),
             ("bkg config reset ping a --all", ErrorKind::ArgumentConflict),
-            ("bkg config return ping", ErrorKind::MissingRequiredArgument),
+            ("bkg config return", ErrorKind::MissingRequiredArgument),
             ("bkg config diff ping one", ErrorKind::ValueValidation),
         ] {
             assert_eq!(parse(line).unwrap_err().kind(), kind, "{line}");

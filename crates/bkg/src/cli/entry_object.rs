@@ -50,6 +50,19 @@ pub(super) struct Outcome {
     pub(super) restart_needed: bool,
     #[serde(default)]
     pub(super) changes: Vec<Change>,
+    /// What would have become of it, where it was only tried.
+    #[serde(default)]
+    pub(super) dry_run: Option<Trial>,
+}
+
+/// What would become of a change.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Trial {
+    pub(super) would_be: String,
+    pub(super) instances: usize,
+    /// How many instances were asked what they think of it; all of them agree.
+    pub(super) asked: usize,
 }
 
 /// One value that is or was another.

@@ -5,7 +5,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::entry_object::{Change, Difference, Entry, Outcome, Revision};
+use super::entry_object::{Change, Difference, Entry, Outcome, Revision, Trial};
 use super::entry_path::{EntryPath, shown};
 use super::output::{Output, Paint, harmless};
 use super::table::Table;
@@ -77,15 +77,16 @@ pub(super) enum Intent {
 
 /// What became of a change.
 pub(super) fn outcome(plugin: &str, outcome: &Outcome, intent: Intent, output: &Output) -> String {
-    let Outcome { revision, applied, restart_needed, changes: changed } = outcome;
+    let Outcome { revision, applied, restart_needed, changes: changed, dry_run } = outcome;
     let mut text = changes(changed, output);
     let restart = format!("`bkg plugin restart {plugin}`");
     if intent == Intent::Trial {
-        text.push_str(if changed.is_empty() {
-            "nothing would change\n"
+        if changed.is_empty() {
+            text.push_str("nothing would change\n");
         } else {
-            "this would be accepted; nothing was changed\n"
-        });
+            text.push_str(&dry_run.as_ref().map(|trial| foretold(plugin, trial)).unwrap_or_default());
+            text.push_str("this would be accepted; nothing was changed\n");
+        }
         return text;
     }
     text.push_str(&match applied.as_str() {
@@ -93,7 +94,7 @@ pub(super) fn outcome(plugin: &str, outcome: &Outcome, intent: Intent, output: &
         "restarted" => format!("revision {revision} is effective: {plugin} was restarted\n"),
         "restarting" => format!(
             "revision {revision} is saved; {plugin} is being restarted with it: `bkg plugin show {plugin}` says \
-             when it serves\n"
+             when it serves; if it does not come up, the revision is rolled back\n"
         ),
         "later" => format!("revision {revision} is saved; {restart} makes it effective\n"),
         "next-start" => {
@@ -106,6 +107,25 @@ pub(super) fn outcome(plugin: &str, outcome: &Outcome, intent: Intent, output: &
         text.push_str(&format!("{plugin} needs a restart before it is effective: {restart}\n"));
     }
     text
+}
+
+/// What would become of a change, and whether the plugin was asked.
+fn foretold(plugin: &str, trial: &Trial) -> String {
+    let Trial { would_be, instances, asked } = trial;
+    let agreed = match (asked, instances) {
+        (0, _) => String::new(),
+        (asked, all) if asked == all => format!("{plugin} was asked, and would take it\n"),
+        (asked, all) => {
+            format!("{asked} of {all} instances of {plugin} were asked, and would take it\n")
+        }
+    };
+    agreed
+        + &match would_be.as_str() {
+            "hot" => format!("it would be effective at once, without disturbing {plugin}\n"),
+            "restarted" => format!("{plugin} would be restarted\n"),
+            "next-start" => format!("{plugin} does not run, and would start with it\n"),
+            other => format!("it would be {}\n", harmless(other)),
+        }
 }
 
 /// What changed between two revisions.
@@ -230,7 +250,8 @@ mod tests {
                 "restarting",
                 true,
                 Intent::Earnest,
-                "revision 7 is saved; ping is being restarted with it: `bkg plugin show ping` says when it serves\n",
+                "revision 7 is saved; ping is being restarted with it: `bkg plugin show ping` says when it serves; \
+                 if it does not come up, the revision is rolled back\n",
             ),
             ("unchanged", false, Intent::Earnest, "nothing changed: revision 7 says so already\n"),
             (

@@ -86,7 +86,8 @@ async fn extended_work(stage: &mut Stage<'_>) -> Result<(), KitError> {
     stage.tried(&[Rule::CancelRaceSurvived], cancels::race).await?;
     let of_settings =
         [Rule::GoodSettingsApplied, Rule::BadSettingsRefused, Rule::RefusedSettingsChangeNothing];
-    stage.tried(&of_settings, settings::pushed).await
+    stage.tried(&of_settings, settings::pushed).await?;
+    stage.tried(&[Rule::DryRunsAnswered, Rule::DryRunChangesNothing], settings::only_tried).await
 }
 
 /// The end of a plugin at work.

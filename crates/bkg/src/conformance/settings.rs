@@ -1,12 +1,14 @@
-//! The scene of settings that are pushed: good ones, bad ones, and what remains after bad ones.
+//! The scenes of settings that are pushed, and of those that are only tried: good ones, bad ones, and what
+//! remains afterwards.
 //!
-//! Only for a plugin that asks for pushes. The invariant: the plugin goes out of the scene with the
-//! settings that it came in with, as the host would leave it.
+//! Only for a plugin that asks for either. The invariant: the plugin goes out of a scene with the settings
+//! that it came in with, as the host would leave it.
 
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::kit::Kit;
 use super::rule::Rule;
 use super::session::Waited;
 use super::stage::{Answer, Halt, Stage, shown};
@@ -19,6 +21,13 @@ const APPLIED_WITHIN: Duration = Duration::from_secs(15);
 enum Verdict {
     Is(Value),
     Missing(String),
+}
+
+/// What settings are sent for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    InForce,
+    DryRun,
 }
 
 /// Pushes good and bad settings.
@@ -44,16 +53,10 @@ pub(super) async fn pushed(stage: &mut Stage<'_>) -> Result<(), Halt> {
     if !take_good(stage, &good).await? {
         return Ok(());
     }
-    let registered = Some(&register["configSchema"]).filter(|schema| !schema.is_null());
-    let schema = registered.or_else(|| kit.target.entry()?.config_schema.as_ref());
-    let bad = match &kit.target.questions.bad_settings {
-        Some(bad) => Some(laid_over(&good, bad)),
-        None => schema.and_then(|schema| of_the_wrong_type(schema, &good)),
-    };
-    match bad {
+    match bad_settings(kit, &register, &good) {
         Some(bad) => take_bad(stage, &bad).await?,
         None => {
-            let reason = "`check.json` has no `badSettings`, and no `configSchema` says what would be bad";
+            let reason = NOTHING_BAD;
             kit.notebook.not_tried(Rule::BadSettingsRefused, reason);
             kit.notebook.not_tried(Rule::RefusedSettingsChangeNothing, reason);
         }
@@ -62,10 +65,64 @@ pub(super) async fn pushed(stage: &mut Stage<'_>) -> Result<(), Halt> {
     take_good(stage, &present).await.map(drop)
 }
 
+/// Tries good and bad settings, and looks whether anything came of them.
+pub(super) async fn only_tried(stage: &mut Stage<'_>) -> Result<(), Halt> {
+    let kit = stage.kit;
+    let session = stage.ready().await?;
+    let register = Value::Object(session.heard.register.clone().unwrap_or_default());
+    if register["meta"]["configDryRun"] != true {
+        let reason =
+            "it does not register `meta.configDryRun: true`, so it is not asked before settings are saved";
+        kit.notebook.not_applicable(Rule::DryRunsAnswered, reason);
+        kit.notebook.not_applicable(Rule::DryRunChangesNothing, reason);
+        return Ok(());
+    }
+    let before = steady_answer(stage).await?;
+    let present = kit.target.settings();
+    let good = kit.target.questions.good_settings.as_ref().map(|good| laid_over(present, good));
+    let bad = bad_settings(kit, &register, good.as_ref().unwrap_or(present));
+    let (good_ones, bad_ones) =
+        (good.into_iter().map(|it| (it, true)), bad.into_iter().map(|it| (it, false)));
+    let cases: Vec<_> = good_ones.chain(bad_ones).collect();
+    if cases.is_empty() {
+        let reason = format!("`check.json` has no `goodSettings`; {NOTHING_BAD}");
+        kit.notebook.not_tried(Rule::DryRunsAnswered, &reason);
+        kit.notebook.not_tried(Rule::DryRunChangesNothing, &reason);
+        return Ok(());
+    }
+    for (settings, success) in cases {
+        let expected = format!(
+            "`configApplied` with `success: {success}`, `dryRun: true` and the revision that was tried"
+        );
+        let came = match send(stage, &settings, Purpose::DryRun).await? {
+            Verdict::Is(applied) if applied["success"] == success && applied["dryRun"] == true => {
+                kit.notebook.passed(Rule::DryRunsAnswered);
+                continue;
+            }
+            Verdict::Is(applied) => format!("{}, for {}", shown(&applied), shown(&Value::Object(settings))),
+            Verdict::Missing(came) => came,
+        };
+        kit.notebook.broken(Rule::DryRunsAnswered, expected, came);
+    }
+    still_answers(stage, Rule::DryRunChangesNothing, before).await
+}
+
+const NOTHING_BAD: &str = "`check.json` has no `badSettings`, and no `configSchema` says what would be bad";
+
+/// Settings that the plugin has to refuse, if any are known.
+fn bad_settings(kit: &Kit<'_>, register: &Value, good: &Map<String, Value>) -> Option<Map<String, Value>> {
+    let registered = Some(&register["configSchema"]).filter(|schema| !schema.is_null());
+    let schema = registered.or_else(|| kit.target.entry()?.config_schema.as_ref());
+    match &kit.target.questions.bad_settings {
+        Some(bad) => Some(laid_over(good, bad)),
+        None => schema.and_then(|schema| of_the_wrong_type(schema, good)),
+    }
+}
+
 /// Pushes settings that have to be taken; answers whether they were.
 async fn take_good(stage: &mut Stage<'_>, settings: &Map<String, Value>) -> Result<bool, Halt> {
     let expected = "`configApplied` with `success: true` and the revision that was pushed";
-    let verdict = push(stage, settings).await?;
+    let verdict = send(stage, settings, Purpose::InForce).await?;
     let notebook = &stage.kit.notebook;
     match verdict {
         Verdict::Is(applied) if applied["success"] == true => {
@@ -81,7 +138,7 @@ async fn take_good(stage: &mut Stage<'_>, settings: &Map<String, Value>) -> Resu
 /// Pushes settings that have to be refused, and looks whether anything came of them.
 async fn take_bad(stage: &mut Stage<'_>, settings: &Map<String, Value>) -> Result<(), Halt> {
     let before = steady_answer(stage).await?;
-    let verdict = push(stage, settings).await?;
+    let verdict = send(stage, settings, Purpose::InForce).await?;
     let notebook = &stage.kit.notebook;
     let expected = "`configApplied` with `success: false` and the revision that was pushed";
     match verdict {
@@ -98,21 +155,26 @@ async fn take_bad(stage: &mut Stage<'_>, settings: &Map<String, Value>) -> Resul
             return Ok(());
         }
     }
+    still_answers(stage, Rule::RefusedSettingsChangeNothing, before).await
+}
+
+/// Looks whether the plugin answers what it answered before.
+async fn still_answers(stage: &mut Stage<'_>, rule: Rule, before: Option<Value>) -> Result<(), Halt> {
     let Some(before) = before else {
         let reason = "`check.json` has no `answer` that is twice the same";
-        notebook.not_tried(Rule::RefusedSettingsChangeNothing, reason);
+        stage.kit.notebook.not_tried(rule, reason);
         return Ok(());
     };
     let question = stage.harmless_question();
     let came = match stage.ask(&question, json!({})).await? {
         Answer::Came(after) if after["data"] == before => {
-            stage.kit.notebook.passed(Rule::RefusedSettingsChangeNothing);
+            stage.kit.notebook.passed(rule);
             return Ok(());
         }
         Answer::Came(after) => shown(&after["data"]),
         Answer::Missing(came) => came,
     };
-    stage.kit.notebook.broken(Rule::RefusedSettingsChangeNothing, shown(&before), came);
+    stage.kit.notebook.broken(rule, shown(&before), came);
     Ok(())
 }
 
@@ -131,14 +193,22 @@ async fn steady_answer(stage: &mut Stage<'_>) -> Result<Option<Value>, Halt> {
     })
 }
 
-async fn push(stage: &mut Stage<'_>, settings: &Map<String, Value>) -> Result<Verdict, Halt> {
+async fn send(
+    stage: &mut Stage<'_>,
+    settings: &Map<String, Value>,
+    purpose: Purpose,
+) -> Result<Verdict, Halt> {
     stage.ready().await?;
     let launch = stage.launch.as_mut().expect("a session has a launch");
     launch.revision += 1;
     let revision = launch.revision;
     let session = stage.ready().await?;
     let heard_before = session.heard.applied.len();
-    session.send_json(&json!({ "type": "config", "revision": revision, "config": settings })).await;
+    let mut frame = json!({ "type": "config", "revision": revision, "config": settings });
+    if purpose == Purpose::DryRun {
+        frame["dryRun"] = json!(true);
+    }
+    session.send_json(&frame).await;
     let waited = session.until(APPLIED_WITHIN, |heard| heard.applied(revision).is_some()).await;
     Ok(match waited {
         Waited::Reached => Verdict::Is(session.heard.applied(revision).cloned().unwrap_or_default()),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::{Editing, EntriesError, Whole};
+use super::{Editing, EntriesError, Whole, renewal};
 use crate::config::check::{Violation, violations};
 use crate::config::patch::{self, Change, child};
 use crate::config::secrets::{SEALED, as_mask, replace};
@@ -26,6 +26,8 @@ pub enum Edit {
     Reset(Vec<String>),
     /// What it was at this revision; 0 stands for the files alone.
     Return(u64),
+    /// What it was before the newest revision.
+    TakeBack,
 }
 
 /// Which right an edit takes.
@@ -81,7 +83,7 @@ const MANAGES: [&str; 15] = [
     "limits",
 ];
 
-impl Editing<'_> {
+impl Editing {
     /// What the edit would make of the entry.
     ///
     /// # Errors
@@ -101,7 +103,11 @@ impl Editing<'_> {
             }
             Edit::Whole(body) => self.without_masks(body, &mut kept)?,
             Edit::Reset(paths) => self.reset(&before, &paths)?,
-            Edit::Return(number) => {
+            Edit::Return(_) | Edit::TakeBack => {
+                let number = match edit {
+                    Edit::Return(number) => number,
+                    _ => self.held_before().await?,
+                };
                 let whole = self.entries.whole_opened(&self.known, number).await?;
                 sealed.extend(whole.sealed);
                 whole.members
@@ -140,6 +146,26 @@ impl Editing<'_> {
             &Whole { members: after, sealed: secret },
         );
         Ok(Draft { current: Arc::clone(current), next, changes, right })
+    }
+
+    /// The revision that held before the newest. One that was rolled back never did, and what took its
+    /// place is the one before it.
+    async fn held_before(&self) -> Result<u64, EntriesError> {
+        let plugin = &self.current.name;
+        let mut number = self.current.revision;
+        while let Some(revision) = self.entries.revisions.get(plugin, number).await? {
+            if !renewal::is_rollback(&revision) {
+                break;
+            }
+            number = number.saturating_sub(2);
+        }
+        match number.checked_sub(1) {
+            Some(before) => Ok(before),
+            None => {
+                let message = "nothing was saved that could be taken back".to_owned();
+                Err(self.invalid(vec![Violation { path: String::new(), message }]))
+            }
+        }
     }
 
     /// Whether the paths that the entry wants for its plugin are nobody else's.

@@ -1,30 +1,22 @@
-//! From a draft to the plugin that runs with it: pushed, or started again, or left for its next start.
+//! From a draft to the plugin that runs with it, as one transaction.
 //!
-//! The order is the promise. Settings are pushed first and saved when the plugin has taken them; what
-//! it refuses was never there. What needs another process is saved first, and the answer says whether
-//! the plugin came up with it.
+//! The order is the promise: what the plugin can say of the settings is heard first; settings that are
+//! pushed are saved when every instance has taken them; what needs other processes is saved before them,
+//! and goes back with them (`renewal`). Whoever is refused finds everything as it was.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use bkg_protocol::RawJson;
-use futures_util::future::join_all;
 use schemars::JsonSchema;
 use serde::Serialize;
-use tokio::sync::oneshot;
-use tokio::time::timeout;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::draft::Draft;
-use super::{Editing, Entries, EntriesError, sealing};
+use super::renewal::{Came, Renewal};
+use super::{Editing, EntriesError, sealing};
 use crate::config::PluginEntry;
-use crate::config::check::Violation;
 use crate::config::patch::{self, Change};
-use crate::registry::{Instance, Order, PluginRecord, State};
+use crate::registry::{Instance, PluginRecord, State};
 use crate::store::{Action, Saved};
-
-/// How long a plugin may take to put pushed settings in force.
-const APPLIES_WITHIN: Duration = Duration::from_secs(15);
 
 /// When an edit takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +37,8 @@ pub enum Applied {
     Hot,
     /// It is in force: the plugin was started again.
     Restarted,
-    /// The plugin is being started again, which takes its time.
+    /// The plugin is being started again, which takes its time. Where it does not come up, what ran before
+    /// runs on, under its entry of before.
     Restarting,
     /// It takes effect when the plugin is next started: it does not run.
     NextStart,
@@ -66,24 +59,89 @@ pub struct Outcome {
     pub restart_needed: bool,
     /// What was changed; secrets read as `{"$secret": true}`.
     pub changes: Vec<Change>,
+    /// What would have become of it, where it was only tried; nothing was saved then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dry_run: Option<Trial>,
 }
 
-/// Why pushed settings are not in force.
-enum NotTaken {
-    /// The plugin says that they are wrong.
-    Refused(String),
-    /// It did not say anything.
-    Silent(String),
+/// What would become of an edit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "ConfigTrial")]
+pub struct Trial {
+    /// How it would take effect.
+    pub would_be: Applied,
+    /// How many instances of the plugin run.
+    pub instances: usize,
+    /// How many of them were asked what they think of the new settings, and would take them. 0 where the
+    /// settings stay as they are, and where the plugin cannot be asked before they are in force.
+    pub asked: usize,
 }
 
-impl Editing<'_> {
+/// What it takes for an edit to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Takes {
+    /// Nothing of a process: the host alone uses what changes.
+    HostAlone,
+    /// The instances take the settings while they run.
+    Push,
+    /// Other processes.
+    NewProcesses,
+    /// The plugin's next start.
+    NextStart(Waits),
+}
+
+/// Why an edit waits for the plugin's next start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waits {
+    /// The plugin does not run.
+    Stopped,
+    /// Somebody asked for it.
+    AsAsked,
+}
+
+impl Takes {
+    fn of(record: Option<&PluginRecord>, current: &PluginEntry, next: &PluginEntry, apply: Apply) -> Self {
+        let Some(record) = record.filter(|record| record.status.state != State::Stopped) else {
+            return Self::NextStart(Waits::Stopped);
+        };
+        let instances = &record.instances;
+        let same_process = instances.iter().all(|instance| !instance.entry().must_restart_for(next));
+        let same_settings = instances.iter().all(|instance| instance.entry().settings == next.settings);
+        let take_settings = instances.iter().all(|instance| instance.takes_hot_config());
+        // Where no instance is there to be asked, what a process must learn takes a start.
+        let is_unheard_of =
+            instances.is_empty() && (current.settings != next.settings || current.must_restart_for(next));
+        if same_process && same_settings && !is_unheard_of {
+            Self::HostAlone
+        } else if apply == Apply::Later {
+            Self::NextStart(Waits::AsAsked)
+        } else if same_process && take_settings && !is_unheard_of {
+            Self::Push
+        } else {
+            Self::NewProcesses
+        }
+    }
+
+    fn applied(self) -> Applied {
+        match self {
+            Self::HostAlone | Self::Push => Applied::Hot,
+            Self::NewProcesses => Applied::Restarted,
+            Self::NextStart(Waits::Stopped) => Applied::NextStart,
+            Self::NextStart(Waits::AsAsked) => Applied::Later,
+        }
+    }
+}
+
+impl Editing {
     /// Saves a draft and brings it to life. `note` is what the author says about it.
     ///
     /// # Errors
     /// The plugin refuses the settings or does not answer, or the store fails: nothing has changed then.
-    /// [`EntriesError::DoesNotRun`]: it is saved, and the plugin failed with it.
+    /// [`EntriesError::RolledBack`]: the plugin did not come up, and runs with what it had before.
+    /// [`EntriesError::DoesNotRun`]: it is saved, and the plugin, which did not run before, failed with it.
     pub async fn commit(
-        &self,
+        self,
         draft: Draft,
         apply: Apply,
         note: String,
@@ -91,92 +149,105 @@ impl Editing<'_> {
     ) -> Result<Outcome, EntriesError> {
         let Draft { current, next, changes, .. } = draft;
         if changes.is_empty() {
-            let restart_needed = self.restart_needed();
-            let applied = Applied::Unchanged;
-            return Ok(Outcome { revision: current.revision, applied, restart_needed, changes });
+            return Ok(self.outcome(current.revision, Applied::Unchanged, changes));
         }
         // Another plugin may have taken them since this was drafted.
         self.check_prefix(&next)?;
-        let entries = self.entries;
-        let name = current.name.clone();
-        let record = entries.registry.plugin(name.as_str());
+        let record = self.entries.registry.plugin(current.name.as_str());
         let instances = record.as_ref().map(|record| record.instances.clone()).unwrap_or_default();
-        let settings_only = instances.iter().all(|instance| !instance.entry().must_restart_for(&next));
-        let takes_settings = instances.iter().all(|instance| instance.takes_hot_config());
-        let same_settings = instances.iter().all(|instance| instance.entry().settings == next.settings);
-        // Where no instance is there to be asked, what a process must learn takes a start.
-        let reaches_all = if instances.is_empty() {
-            current.settings == next.settings && !current.must_restart_for(&next)
-        } else {
-            same_settings || takes_settings
-        };
-        let is_hot = settings_only && reaches_all;
-
-        let pushed = match apply {
-            Apply::Now if is_hot && !same_settings => {
-                self.push_or_take_back(&instances, &next).await?;
-                true
-            }
-            _ => false,
-        };
-        let next = match self.save(&current, next, note, action).await {
-            Ok(next) => Arc::new(next),
-            Err(error) => {
-                if pushed {
-                    self.take_back(&instances).await;
-                }
-                return Err(error);
-            }
-        };
-        let revision = next.revision;
-        entries.registry.set_entry(Arc::clone(&next));
-        info!(plugin = %name, revision, "entry saved");
-        if record.is_none() {
-            self.known.fallback.store(Arc::clone(&next));
+        let takes = Takes::of(record.as_deref(), &current, &next, apply);
+        if matches!(takes, Takes::Push | Takes::NewProcesses) {
+            self.try_settings(&instances, &next).await?;
         }
-        if pushed || (same_settings && settings_only) {
-            for instance in &instances {
-                entries.registry.took_settings(instance, &next);
-            }
-        }
-        if current.instances != next.instances {
-            // It is in the registry, so the supervisor knows it.
-            let _ = entries.supervisor.set_instances(name.as_str(), next.instances);
-        }
-        entries.write_mirror().await;
-        let applied = match (&record, apply) {
-            (None, _) => Applied::NextStart,
-            (Some(record), _) if !is_up(record) => Applied::NextStart,
-            (Some(_), Apply::Later) if !is_hot || !same_settings => Applied::Later,
-            (Some(_), _) if is_hot => {
+        match takes {
+            Takes::HostAlone => {
+                let next = self.save(&current, next, note, action).await?;
+                self.put(&current, &next, &instances).await;
                 self.catch_up(&next).await;
-                Applied::Hot
+                Ok(self.outcome(next.revision, takes.applied(), changes))
             }
-            (Some(record), _) => self.restart(record, &current, revision).await?,
-        };
-        Ok(Outcome { revision, applied, restart_needed: self.restart_needed(), changes })
+            Takes::Push => {
+                self.push_or_take_back(&instances, &next).await?;
+                let next = match self.save(&current, next, note, action).await {
+                    Ok(next) => next,
+                    Err(error) => {
+                        self.take_back(&instances).await;
+                        return Err(error);
+                    }
+                };
+                self.put(&current, &next, &instances).await;
+                self.catch_up(&next).await;
+                Ok(self.outcome(next.revision, takes.applied(), changes))
+            }
+            Takes::NextStart(_) => {
+                let next = self.save(&current, next, note, action).await?;
+                self.put(&current, &next, &[]).await;
+                if record.is_none() {
+                    self.known.fallback.store(Arc::clone(&next));
+                }
+                Ok(self.outcome(next.revision, takes.applied(), changes))
+            }
+            Takes::NewProcesses => {
+                let next = self.save(&current, next, note, action).await?;
+                let revision = next.revision;
+                let (entries, name) = (Arc::clone(&self.entries), current.name.clone());
+                let applied = self.renew(current, next).await?;
+                let record = entries.registry.plugin(name.as_str());
+                let restart_needed = record.is_some_and(|record| record.restart_needed());
+                Ok(Outcome { revision, applied, restart_needed, changes, dry_run: None })
+            }
+        }
     }
 
-    fn restart_needed(&self) -> bool {
+    /// What would become of a draft: checked as far as can be without changing anything, the plugin's own
+    /// word on the settings included.
+    ///
+    /// # Errors
+    /// As of [`Editing::commit`].
+    pub async fn rehearse(self, draft: Draft, apply: Apply) -> Result<Outcome, EntriesError> {
+        let Draft { current, next, changes, .. } = draft;
+        let record = self.entries.registry.plugin(current.name.as_str());
+        let instances = record.as_ref().map(|record| record.instances.clone()).unwrap_or_default();
+        let trial = |would_be, asked| Trial { would_be, instances: instances.len(), asked };
+        let dry_run = if changes.is_empty() {
+            trial(Applied::Unchanged, 0)
+        } else {
+            self.check_prefix(&next)?;
+            let takes = Takes::of(record.as_deref(), &current, &next, apply);
+            let asked = match takes {
+                Takes::Push | Takes::NewProcesses => self.try_settings(&instances, &next).await?,
+                Takes::HostAlone | Takes::NextStart(_) => 0,
+            };
+            trial(takes.applied(), asked)
+        };
+        let outcome = self.outcome(current.revision, Applied::Unchanged, changes);
+        Ok(Outcome { dry_run: Some(dry_run), ..outcome })
+    }
+
+    fn outcome(&self, revision: u64, applied: Applied, changes: Vec<Change>) -> Outcome {
         let record = self.entries.registry.plugin(self.current.name.as_str());
-        record.is_some_and(|record| record.restart_needed())
+        let restart_needed = record.is_some_and(|record| record.restart_needed());
+        Outcome { revision, applied, restart_needed, changes, dry_run: None }
     }
 
     /// Saves what the next entry has on top of the files, with its secrets sealed.
-    async fn save(
+    pub(super) async fn save(
         &self,
         current: &PluginEntry,
         next: PluginEntry,
         note: String,
         action: Action,
-    ) -> Result<PluginEntry, EntriesError> {
-        let entries = self.entries;
+    ) -> Result<Arc<PluginEntry>, EntriesError> {
+        let entries = &self.entries;
         let plugin = &next.name;
         let secret = entries.secret_places(&next);
         let overlay = patch::between(&self.known.files_entry.whole(), &next.whole());
         let (overlay, sealed) = sealing::seal(&entries.vault, plugin, overlay, &secret);
         match entries.revisions.save(plugin, current.revision, overlay, note, action).await? {
-            Saved::Done(revision) => Ok(PluginEntry { revision: revision.number, sealed, ..next }),
+            Saved::Done(revision) => {
+                info!(plugin = %next.name, revision = revision.number, "entry saved");
+                Ok(Arc::new(PluginEntry { revision: revision.number, sealed, ..next }))
+            }
             Saved::Conflict { current: there } => Err(EntriesError::Conflict {
                 plugin: plugin.clone(),
                 expected: current.revision,
@@ -186,106 +257,41 @@ impl Editing<'_> {
         }
     }
 
-    /// Has every instance take the settings of `next`, or none.
-    async fn push_or_take_back(
+    /// Has a saved entry be the plugin's; `instances` are those that run with its settings already.
+    pub(super) async fn put(
         &self,
-        instances: &[Arc<Instance>],
-        next: &PluginEntry,
-    ) -> Result<(), EntriesError> {
-        let Err(why) = push(instances, next).await else { return Ok(()) };
-        self.take_back(instances).await;
-        let plugin = next.name.clone();
-        Err(match why {
-            NotTaken::Refused(message) => {
-                let path = "/settings".to_owned();
-                EntriesError::Invalid { plugin, violations: vec![Violation { path, message }] }
-            }
-            NotTaken::Silent(reason) => EntriesError::NotTaken { plugin, reason },
-        })
-    }
-
-    /// Has every instance go back to the settings that it ran with. Who does not is started again.
-    async fn take_back(&self, instances: &[Arc<Instance>]) {
-        let pushes = instances.iter().map(|instance| async move {
-            let before = Arc::clone(&instance.entry());
-            push_to(instance, &before, RawJson::of(&before.settings)).await
-        });
-        if join_all(pushes).await.iter().any(Result::is_err) {
-            let name = &self.current.name;
-            warn!(plugin = %name, "it does not go back to its settings of before: it is started again");
-            let _ = self.entries.supervisor.replace(name.as_str());
-        }
-    }
-
-    /// Gives the newest settings to who registered while they were pushed to the others.
-    async fn catch_up(&self, next: &Arc<PluginEntry>) {
-        let Some(record) = self.entries.registry.plugin(next.name.as_str()) else { return };
-        let behind = |instance: &&Arc<Instance>| {
-            instance.takes_hot_config() && instance.entry().settings != next.settings
-        };
-        for instance in record.instances.iter().filter(behind) {
-            if push(std::slice::from_ref(instance), next).await.is_ok() {
-                self.entries.registry.took_settings(instance, next);
-            }
-        }
-    }
-
-    async fn restart(
-        &self,
-        before: &PluginRecord,
         current: &PluginEntry,
-        revision: u64,
-    ) -> Result<Applied, EntriesError> {
-        let Entries { registry, supervisor, patience, .. } = self.entries;
-        let name = &current.name;
-        let _ = supervisor.replace(name.as_str());
-        let came_to_rest = registry.until(|view| {
-            let record = view.plugin(name.as_str())?;
-            let rests = match record.status.state {
-                State::Running => !record.restart_needed() && !record.instances.is_empty(),
-                State::Stopped | State::Failed | State::Backoff => true,
-                _ => false,
-            };
-            (rests && record.status != before.status).then(|| record.status.clone())
-        });
-        match timeout(*patience, came_to_rest).await {
-            Err(_) => Ok(Applied::Restarting),
-            Ok(status) if status.state == State::Running => Ok(Applied::Restarted),
-            Ok(status) if status.state == State::Stopped => Ok(Applied::NextStart),
-            Ok(status) => Err(EntriesError::DoesNotRun {
-                plugin: name.clone(),
-                revision,
-                before: current.revision,
-                reason: status.reason.unwrap_or_else(|| status.state.as_str().to_owned()),
-            }),
+        next: &Arc<PluginEntry>,
+        instances: &[Arc<Instance>],
+    ) {
+        let entries = &self.entries;
+        entries.registry.set_entry(Arc::clone(next));
+        self.plugin.ahead.store(None);
+        for instance in instances {
+            entries.registry.took_settings(instance, next);
         }
+        if current.instances != next.instances {
+            // It is in the registry, so the supervisor knows it; or it is nowhere, and has no processes.
+            let _ = entries.supervisor.set_instances(next.name.as_str(), next.instances);
+        }
+        entries.write_mirror().await;
     }
-}
 
-/// Whether somebody wants the plugin up: it runs, or it would if it could.
-fn is_up(record: &PluginRecord) -> bool {
-    record.status.state != State::Stopped
-}
-
-/// Pushes the settings of an entry to all instances at once.
-async fn push(instances: &[Arc<Instance>], entry: &PluginEntry) -> Result<(), NotTaken> {
-    let settings = RawJson::of(&entry.settings);
-    let pushes = instances.iter().map(|instance| push_to(instance, entry, settings.clone()));
-    join_all(pushes).await.into_iter().collect()
-}
-
-async fn push_to(instance: &Instance, entry: &PluginEntry, settings: RawJson) -> Result<(), NotTaken> {
-    let (applied, verdict) = oneshot::channel();
-    let order = Order::Configure { revision: entry.revision, settings, applied };
-    let gone = || NotTaken::Silent("its session ended while they were pushed".to_owned());
-    instance.mailbox.post(order).map_err(|_| gone())?;
-    match timeout(APPLIES_WITHIN, verdict).await {
-        Err(_) => Err(NotTaken::Silent(format!(
-            "it did not say within {} s that they are in force",
-            APPLIES_WITHIN.as_secs()
-        ))),
-        Ok(Err(_)) => Err(gone()),
-        Ok(Ok(Err(refused))) => Err(NotTaken::Refused(refused.message)),
-        Ok(Ok(Ok(()))) => Ok(()),
+    /// Brings up other processes for an entry that is saved; answers when it is known what came of them,
+    /// or when whoever waits for it has waited long enough.
+    async fn renew(
+        self,
+        before: Arc<PluginEntry>,
+        next: Arc<PluginEntry>,
+    ) -> Result<Applied, EntriesError> {
+        let patience = self.entries.patience;
+        let mut renewal = Renewal::begin(self, before, next).await;
+        match tokio::time::timeout(patience, renewal.outcome()).await {
+            Ok(came) if came != Came::Superseded => renewal.settle(came).await,
+            Ok(_) | Err(_) => {
+                renewal.settle_later();
+                Ok(Applied::Restarting)
+            }
+        }
     }
 }

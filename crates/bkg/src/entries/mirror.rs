@@ -74,8 +74,8 @@ pub struct Imported {
 
 /// A hand edit that could be imported: checked whole, and nobody else edits these plugins meanwhile.
 #[derive(Debug)]
-pub struct Import<'a> {
-    edits: Vec<(Editing<'a>, Draft)>,
+pub struct Import {
+    edits: Vec<(Editing, Draft)>,
 }
 
 impl Entries {
@@ -101,7 +101,7 @@ impl Entries {
     ///
     /// # Errors
     /// The store's.
-    pub async fn mirror(&self) -> Result<MirrorView, EntriesError> {
+    pub async fn mirror(self: &Arc<Self>) -> Result<MirrorView, EntriesError> {
         let path = self.mirror.path().display().to_string();
         let view = |state, reason, edits| MirrorView { path, state, reason, edits };
         Ok(match self.mirror.look().await? {
@@ -130,7 +130,7 @@ impl Entries {
     ///
     /// # Errors
     /// [`EntriesError::NotImported`] with everything that is wrong, or the store's.
-    pub async fn import(&self) -> Result<Import<'_>, EntriesError> {
+    pub async fn import(self: &Arc<Self>) -> Result<Import, EntriesError> {
         let entries = match self.mirror.look().await? {
             MirrorState::Edited { entries } => entries,
             MirrorState::Unreadable { reason } => return Err(EntriesError::NotImported(reason)),
@@ -168,9 +168,9 @@ impl Entries {
     /// Drafts an edit for each entry of a list, in the order of the catalogue so that two who do this at
     /// once cannot wait for one another.
     async fn draft_all(
-        &self,
+        self: &Arc<Self>,
         entries: Vec<Value>,
-    ) -> Result<Vec<Result<(Editing<'_>, Draft), HandEdit>>, EntriesError> {
+    ) -> Result<Vec<Result<(Editing, Draft), HandEdit>>, EntriesError> {
         let misfit = |plugin: &str, path: &str, message: String| HandEdit {
             plugin: plugin.to_owned(),
             changes: Vec::new(),
@@ -209,7 +209,7 @@ impl Entries {
     }
 }
 
-impl Import<'_> {
+impl Import {
     /// Which right it takes.
     pub fn right(&self) -> Right {
         self.edits.iter().map(|(_, draft)| draft.right).max().unwrap_or(Right::Manage)

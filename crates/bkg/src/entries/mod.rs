@@ -8,6 +8,8 @@
 mod draft;
 mod live;
 mod mirror;
+mod push;
+mod renewal;
 mod reread;
 mod restore;
 mod sealing;
@@ -17,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bkg_protocol::PluginName;
 use indexmap::IndexMap;
 use jiff::Timestamp;
@@ -29,7 +31,7 @@ use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 pub use draft::{Draft, Edit, Right};
-pub use live::{Applied, Apply, Outcome};
+pub use live::{Applied, Apply, Outcome, Trial};
 pub use mirror::{HandEdit, Import, Imported, MirrorView, MirrorWord};
 pub use reread::Reread;
 pub use restore::{Known, restore};
@@ -81,7 +83,37 @@ pub enum EntriesError {
         /// What went wrong.
         reason: String,
     },
-    /// It was saved, and the plugin does not come up with it.
+    /// The plugin did not come up with it, and runs with what it had before.
+    #[error(
+        "`{plugin}` did not come up with revision {revision} and runs with what it had before, which is saved \
+         as revision {restored}: {reason}"
+    )]
+    RolledBack {
+        /// The plugin.
+        plugin: PluginName,
+        /// What was saved, and does not hold any more.
+        revision: u64,
+        /// What holds now.
+        restored: u64,
+        /// How it failed.
+        reason: String,
+    },
+    /// The plugin did not come up with it, and what it had before could not be saved again.
+    #[error(
+        "`{plugin}` did not come up with revision {revision}: {reason}; and it could not be taken back: \
+         {problem}; until that is mended, the plugin starts with revision {revision}"
+    )]
+    NotRolledBack {
+        /// The plugin.
+        plugin: PluginName,
+        /// What is saved.
+        revision: u64,
+        /// How it failed.
+        reason: String,
+        /// Why it could not be taken back.
+        problem: String,
+    },
+    /// It was saved, and the plugin, which did not run before, does not come up with it.
     #[error(
         "revision {revision} of `{plugin}` is saved, but the plugin does not run with it: {reason}; \
          `bkg config return {plugin} {before}` brings the entry of before back"
@@ -154,11 +186,17 @@ struct Plugin {
     known: ArcSwap<Known>,
     /// Held by the one who edits.
     editing: Arc<Mutex<()>>,
+    /// The entry that is saved, while the plugin still serves with the one of before.
+    ahead: ArcSwapOption<PluginEntry>,
 }
 
 impl Plugin {
     fn new(known: Known) -> Arc<Self> {
-        Arc::new(Self { known: ArcSwap::from_pointee(known), editing: Arc::default() })
+        Arc::new(Self {
+            known: ArcSwap::from_pointee(known),
+            editing: Arc::default(),
+            ahead: ArcSwapOption::empty(),
+        })
     }
 }
 
@@ -311,22 +349,26 @@ impl Entries {
     ///
     /// # Errors
     /// The name is not known, or the entry is not at the revision that is expected.
-    pub async fn edit(&self, name: &str, expected: Option<u64>) -> Result<Editing<'_>, EntriesError> {
+    pub async fn edit(
+        self: &Arc<Self>,
+        name: &str,
+        expected: Option<u64>,
+    ) -> Result<Editing, EntriesError> {
         let (plugin, held) = self.turn(name).await?;
         let known = plugin.known.load_full();
-        let plugin = &known.files_entry.name;
         let current = self.current(&known);
         match expected {
             Some(expected) if expected != current.revision => {
-                let saved = self.revisions.current(plugin).await?;
+                let name = &known.files_entry.name;
+                let saved = self.revisions.current(name).await?;
                 Err(EntriesError::Conflict {
-                    plugin: plugin.clone(),
+                    plugin: name.clone(),
                     expected,
                     current: current.revision,
                     by: saved.map(|revision| revision.author),
                 })
             }
-            _ => Ok(Editing { entries: self, known, current, _held: held }),
+            _ => Ok(Editing { entries: Arc::clone(self), plugin, known, current, _held: held }),
         }
     }
 
@@ -400,9 +442,13 @@ impl Entries {
         Ok((plugin, held))
     }
 
-    /// The entry with which the plugin would start now.
+    /// The entry that is saved: with which the plugin starts, or is just being started.
     fn current(&self, known: &Known) -> Arc<PluginEntry> {
-        let record = self.registry.plugin(known.files_entry.name.as_str());
+        let name = known.files_entry.name.as_str();
+        if let Some(ahead) = self.plugins().get(name).and_then(|plugin| plugin.ahead.load_full()) {
+            return ahead;
+        }
+        let record = self.registry.plugin(name);
         record.map_or_else(|| known.fallback.load_full(), |record| Arc::clone(&record.entry))
     }
 
@@ -522,14 +568,15 @@ fn pointed(members: &Map<String, Value>, path: &str) -> Option<Value> {
 
 /// An edit that is under way; others wait until it is dropped.
 #[derive(Debug)]
-pub struct Editing<'a> {
-    entries: &'a Entries,
+pub struct Editing {
+    entries: Arc<Entries>,
+    plugin: Arc<Plugin>,
     known: Arc<Known>,
     current: Arc<PluginEntry>,
     _held: OwnedMutexGuard<()>,
 }
 
-impl Editing<'_> {
+impl Editing {
     fn files(&self) -> &Layers {
         &self.known.files_entry.layers
     }

@@ -69,6 +69,7 @@ impl Entries {
         let fallback = ArcSwap::new(Arc::clone(&entry));
         plugin.known.store(Arc::new(Known { files_entry, fallback, misfit: None }));
         self.registry.put(Arc::clone(&entry), root.to_owned());
+        plugin.ahead.store(None);
         info!(plugin = name, root = %root.display(), "the files of a plugin were read again");
         let is_new = record.is_none();
         match record {

@@ -222,6 +222,11 @@ impl Instance {
         self.contract == Contract::Extended && self.registration().register.takes_hot_config()
     }
 
+    /// Whether it can be asked about settings before they are saved.
+    pub fn takes_dry_runs(&self) -> bool {
+        self.contract == Contract::Extended && self.registration().register.takes_dry_runs()
+    }
+
     /// The figures that it last gave of its own process.
     pub fn telemetry(&self) -> Option<Arc<OwnFigures>> {
         self.telemetry.load_full()

@@ -54,13 +54,15 @@ pub enum Order {
         /// Hears whether it was sent; without credit the part comes back.
         sent: oneshot::Sender<Result<(), (ChunkRefused, RawJson)>>,
     },
-    /// Push settings.
+    /// Push settings, or ask about them.
     Configure {
-        /// The revision that they are of.
+        /// The revision that they are of, or would be.
         revision: u64,
         /// The settings.
         settings: RawJson,
-        /// Hears whether they are in force; hears nothing if the session ends before.
+        /// What they are pushed for.
+        purpose: Purpose,
+        /// Hears what the plugin says of them; hears nothing if the session ends before.
         applied: oneshot::Sender<Result<(), WireError>>,
     },
     /// Tell the plugin to finish, and close when it has.
@@ -75,6 +77,15 @@ pub enum Order {
         /// One sentence on why.
         reason: String,
     },
+}
+
+/// What settings are sent to a plugin for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be in force.
+    InForce,
+    /// To hear whether the plugin could take them.
+    DryRun,
 }
 
 /// A request on its way to a plugin.

@@ -440,7 +440,7 @@ pub(crate) mod tests {
         assert_eq!((verification.entries, verification.findings), (4, vec![]));
 
         // The copy is of the first version, and opens again, with the keys of now.
-        let backup = directory.path().join("bkg.db.v1.bak");
+        let backup = directory.path().join("bkg.db.before-2");
         fs::copy(&backup, path(directory.path())).unwrap();
         fs::remove_file(directory.path().join("bkg.db.seal")).unwrap();
         let version = |path: &Path| -> i64 {

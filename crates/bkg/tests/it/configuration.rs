@@ -169,25 +169,6 @@ async fn a_change_for_later_waits_for_the_next_start() {
 }
 
 #[tokio::test]
-async fn a_plugin_that_does_not_come_up_with_its_entry_is_said_so_and_returns() {
-    let host = with_settings(json!({})).await;
-    let failed =
-        host.post(CONFIG, json!({ "settings": { "register": "garbage" }, "restart": "never" })).await;
-    assert_eq!((failed.status.as_u16(), failed.code().as_str()), (502, "plugin_error"), "{}", failed.text);
-    assert!(failed.text.contains("revision 1 of `misbehave` is saved"), "{}", failed.text);
-    assert!(failed.text.contains("bkg config return misbehave 0"), "{}", failed.text);
-    let back = host.post(&format!("{CONFIG}/return"), json!({ "revision": 0 })).await;
-    assert_eq!(
-        (back.status.as_u16(), &back.json()["applied"]),
-        (200, &json!("restarted")),
-        "{}",
-        back.text
-    );
-    host.until_state("misbehave", State::Running).await;
-    host.stop().await;
-}
-
-#[tokio::test]
 async fn what_breaks_the_rules_is_named_place_by_place_and_changes_nothing() {
     let host = hot().await;
     let check = async |body: Value, expected: &[&str]| {

@@ -108,7 +108,7 @@ async fn every_bundled_plugin_in_rust_keeps_every_rule() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_does_not_misbehave_breaks_nothing() {
-    let misbehave = target(&fixture("misbehave"), json!({ "hot": true }));
+    let misbehave = target(&fixture("misbehave"), json!({ "hot": true, "dryRuns": true }));
     let report = report(&misbehave, Wishes::default()).await;
     assert!(report.conforms(), "{}", story(&report));
     assert_eq!((report.contract, report.level), (Some(Level::Extended), Some(Level::Extended)));
@@ -123,7 +123,7 @@ async fn each_planted_fault_is_found_under_its_own_name_and_no_other() {
     let root = &copy_with_small_frames(copy.path());
     let faults = Rule::all().filter(|rule| !PLANTED_ELSEWHERE.contains(rule));
     let checks = faults.map(|fault| async move {
-        let settings = json!({ "hot": true, "fault": fault.id() });
+        let settings = json!({ "hot": true, "dryRuns": true, "fault": fault.id() });
         let level = (fault == Rule::SpeaksExtended).then_some(Level::Extended);
         let report = report(&target(root, settings), Wishes { level, ..Wishes::default() }).await;
         (fault, report)
@@ -139,7 +139,7 @@ async fn each_planted_fault_is_found_under_its_own_name_and_no_other() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_plugin_that_is_started_by_hand_is_held_to_what_needs_no_process() {
-    let Value::Object(settings) = json!({ "hot": true }) else { panic!() };
+    let Value::Object(settings) = json!({ "hot": true, "dryRuns": true }) else { panic!() };
     let questions = fixture("misbehave").join("check.json");
     let target = Target::read("ws://127.0.0.1:0/", settings, Some(&questions)).unwrap();
     let started = std::cell::RefCell::new(None);

@@ -48,4 +48,5 @@ mod secrets;
 mod supervision;
 mod swap;
 mod telemetry;
+mod transaction;
 mod visitor;

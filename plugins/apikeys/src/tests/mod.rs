@@ -2,6 +2,7 @@
 //!
 //! Time passes by changing what the database says about it.
 
+mod backup;
 mod change;
 mod keys;
 mod logins;

@@ -1,8 +1,8 @@
 """The plugin's settings: typed, current, and changed while it runs.
 
 The host owns them; here they are read, offered to the plugin, and put in force or refused. The invariant:
-`configApplied` with success is said after the settings are in force, and what `Settings.get` answers has
-passed the plugin's own check.
+`configApplied` with success is said after the settings are in force, a dry run puts nothing in force, and
+what `Settings.get` answers has passed the plugin's own check.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ class Settings(Generic[T]):
     answered, and each time it pushes new ones because an operator saved them. Members that the settings
     leave out need defaults. `check` is offered new settings before they are in force: what it raises is
     shown to the operator, and the settings stay as they were. It may take its time, for example to open
-    what the settings name. `initial` holds until the host has sent its own; left out, it is what `{}` reads
-    as.
+    what the settings name. The host also asks it about settings that may never be in force, before they are
+    saved: what a check opens it closes again, and what it changes must not matter. `initial` holds until
+    the host has sent its own; left out, it is what `{}` reads as.
 
     >>> from dataclasses import dataclass
     >>> @dataclass
@@ -114,8 +115,18 @@ class Settings(Generic[T]):
             seen = self._current
             yield self.get()
 
+    @property
+    def has_check(self) -> bool:
+        """Whether the plugin has something to say of settings beyond whether they can be read."""
+        return self._check is not None
+
     async def apply(self, config: RawJson) -> None:
         """Puts settings in force. Raises `WireError` with why not."""
+        self._current = await self.dry_run(config)
+        self._tell()
+
+    async def dry_run(self, config: RawJson) -> T:
+        """Reads and checks settings, and leaves them at that. Raises `WireError` with why not."""
         # An entry without settings has `null` here; all members then have their defaults.
         config = RawJson(b"{}") if bytes(config) == b"null" else config
         try:
@@ -135,8 +146,7 @@ class Settings(Generic[T]):
                     logger.exception("the check of the settings failed")
                 reason = str(problem) or type(problem).__name__
                 raise WireError(ErrorCode.INVALID_CONFIG, reason) from None
-        self._current = offered
-        self._tell()
+        return offered
 
     def close(self) -> None:
         """No change will come any more."""
@@ -162,6 +172,8 @@ class _Revision:
     config: RawJson
     asked_by: Session | None
     """Who is told the verdict; nobody at registration."""
+    is_dry_run: bool = False
+    """Whether they are only to be tried."""
 
 
 class _Verdict(Enum):
@@ -187,9 +199,9 @@ class Configuration:
         """The settings that came with the registration."""
         self._offer(_Revision(number, config, None))
 
-    def pushed(self, number: int, config: RawJson, session: Session) -> None:
-        """Settings that were pushed."""
-        self._offer(_Revision(number, config, session))
+    def sent(self, config: m.Config, session: Session) -> None:
+        """Settings that the host sent later, to be put in force or only to be tried."""
+        self._offer(_Revision(config.revision, config.config, session, config.dry_run))
 
     def _offer(self, revision: _Revision) -> None:
         try:
@@ -219,6 +231,9 @@ class Configuration:
             if in_force == bytes(revision.config):
                 _report(revision, None)
                 continue
+            if revision.is_dry_run:
+                _report(revision, await self._refusal_of(revision.config))
+                continue
             try:
                 await self._settings.apply(revision.config)
             except WireError as refusal:
@@ -237,11 +252,18 @@ class Configuration:
                 _report(revision, None)
             self._decided.set()
 
+    async def _refusal_of(self, config: RawJson) -> WireError | None:
+        try:
+            await self._settings.dry_run(config)
+        except WireError as refusal:
+            return refusal
+        return None
 
-def refuse(number: int, session: Session) -> None:
+
+def refuse(config: m.Config, session: Session) -> None:
     """Answers settings that were pushed to a plugin which takes none. To claim success would be a lie."""
     problem = "this plugin takes settings only when it starts: restart it to put them in force"
-    revision = _Revision(number, RawJson(b"null"), session)
+    revision = _Revision(config.revision, config.config, session, config.dry_run)
     _report(revision, WireError(ErrorCode.INVALID_CONFIG, problem))
 
 
@@ -252,5 +274,6 @@ def _report(revision: _Revision, refusal: WireError | None) -> None:
                 revision=revision.number,
                 success=refusal is None,
                 error=UNSET if refusal is None else error_to_raw(refusal),
+                dry_run=revision.is_dry_run,
             )
         )

@@ -165,8 +165,8 @@ class Conversation:
                 self._end(Refused(code, message))
             case m.Event() as event:
                 self._running.host.deliver(event)
-            case m.Config(revision=revision, config=config):
-                self._running.take_config(revision, config, self._session)
+            case m.Config() as config:
+                self._running.take_config(config, self._session)
             case m.Drain(deadline_ms=deadline_ms):
                 self._drain(deadline_ms / 1000)
 

@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
+from .backup import BackupHandler, capability_of_backup
 from .call import seconds
 from .capability import AnswerHandler, Capability, Handlers, StreamHandler, unfinished
 from .config import Configuration, Settings, refuse
@@ -41,6 +42,7 @@ A = TypeVar("A", bound=AnswerHandler)
 S = TypeVar("S", bound=StreamHandler)
 BackgroundWork: TypeAlias = Callable[[Host], Awaitable[None] | None]
 B = TypeVar("B", bound=BackgroundWork)
+K = TypeVar("K", bound=BackupHandler)
 
 PATIENCE = 30.0
 """How long a plugin tries to get a session before it ends, in seconds. The host restarts what it
@@ -54,7 +56,8 @@ THREADS = 32
 class Plugin:
     """A plugin, to be described and run. Its name comes from the host.
 
-    `version` is the plugin's own. `settings` are taken without a restart. `meta` are facts for whoever
+    `version` is the plugin's own. `settings` are taken without a restart; where they have a check, the host
+    asks it before it saves any. `meta` are facts for whoever
     looks at the registration; `config_schema` is the JSON Schema of the settings, where `plugin.json` does
     not carry it. `patience` is how long the plugin tries to get a session with a host that is away before
     it ends, in seconds; a plugin that nobody launches again wants more.
@@ -94,6 +97,8 @@ class Plugin:
         self._version = version
         self._settings = settings
         self._meta = dict(meta or {}) | ({} if settings is None else {"hotConfig": True})
+        if settings is not None and settings.has_check:
+            self._meta["configDryRun"] = True
         self._config_schema = config_schema
         self._models = list(models)
         self._tools = list(tools)
@@ -181,6 +186,24 @@ class Plugin:
             return handler
 
         return decorate
+
+    def backup(self, handler: K) -> K:
+        """Takes part in backups of the host: short for the capability `lifecycle.backup`, which the
+        plugin's entry must list.
+
+        The decorated function writes a copy of all that the plugin keeps below the directory that it is
+        given, whole and as of one moment; the files that it leaves there go into the backup. Only the host
+        asks for it. A plain `def` runs in a thread.
+
+        >>> import shutil
+        >>> from pathlib import Path
+        >>> plugin = Plugin()
+        >>> @plugin.backup
+        ... def copy(directory: Path) -> None:
+        ...     shutil.copy("notes.txt", directory)
+        """
+        self.capability(capability_of_backup(handler))
+        return handler
 
     def capability(self, capability: Capability) -> None:
         """Answers a capability."""
@@ -426,13 +449,13 @@ class Running:
         if self._configuration is not None:
             self._configuration.registered(revision, config)
 
-    def take_config(self, revision: int, config: RawJson, session: Session) -> None:
-        """Settings that were pushed."""
+    def take_config(self, config: m.Config, session: Session) -> None:
+        """Settings that the host sent later."""
         if self._configuration is not None:
-            self._configuration.pushed(revision, config, session)
+            self._configuration.sent(config, session)
         else:
             # Not asked for: `meta.hotConfig` is not set.
-            refuse(revision, session)
+            refuse(config, session)
 
     def is_quiet(self) -> bool:
         """Whether the plugin's own work has ended."""

@@ -170,7 +170,7 @@ class TestHost:
         self._refusing_updates = refusing_updates
         self._log_level = log_level
         self._revision = 1
-        self._applied: dict[int, m.ConfigApplied] = {}
+        self._applied: dict[tuple[int, bool], m.ConfigApplied] = {}
         self._resume: str | None = None
         self._backlogs: dict[str, tuple[deque[RawJson], Outcome]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -306,7 +306,7 @@ class TestHost:
             case m.Publish(topic=topic, data=data):
                 seen.published.append((topic, read(data, Any)))
             case m.ConfigApplied() as applied:
-                self._applied[applied.revision] = applied
+                self._applied[applied.revision, applied.dry_run] = applied
             case m.AuthChanged() as changed:
                 seen.auth_changes.append(changed)
                 seen.answers_before_auth_changes.append(len(seen.answers))
@@ -458,13 +458,23 @@ class TestHost:
 
     async def configure(self, settings: object) -> None:
         """Pushes settings and waits for the verdict. Raises the `WireError` with why the plugin refuses."""
-        self._revision += 1
-        revision = self._revision
         self._settings = raw(settings)
-        self._half.config(m.Config(revision=revision, config=self._settings))
+        await self._send_settings(self._settings, dry_run=False)
+
+    async def dry_run(self, settings: object) -> None:
+        """Asks what the plugin thinks of settings, as the host does before it saves them.
+
+        Raises the `WireError` with why the plugin would refuse them.
+        """
+        await self._send_settings(raw(settings), dry_run=True)
+
+    async def _send_settings(self, settings: RawJson, *, dry_run: bool) -> None:
+        self._revision += 1
+        asked = (self._revision, dry_run)
+        self._half.config(m.Config(revision=self._revision, config=settings, dry_run=dry_run))
         self._wake()
-        await self.until("the plugin answers the settings", lambda _: revision in self._applied)
-        verdict = self._applied[revision]
+        await self.until("the plugin answers the settings", lambda _: asked in self._applied)
+        verdict = self._applied[asked]
         if not verdict.success:
             assert verdict.error is not UNSET, "a refusal has a reason"
             raise error_of_raw(verdict.error)

@@ -152,6 +152,7 @@ function readPluginMessage(type: string, fields: Fields): PluginMessage | undefi
         revision: fields.required("revision", whole),
         success: fields.required("success", truth),
         error: fields.optional("error", wireError),
+        dryRun: dryRun(fields),
       };
     case "authChanged":
       return {
@@ -208,12 +209,21 @@ function readHostMessage(type: string, fields: Fields): HostMessage | undefined 
         client: fields.optional("client", text),
       };
     case "config":
-      return { type, revision: fields.required("revision", whole), config: payload(fields, "config") };
+      return {
+        type,
+        revision: fields.required("revision", whole),
+        config: payload(fields, "config"),
+        dryRun: dryRun(fields),
+      };
     case "drain":
       return { type, deadlineMs: fields.required("deadlineMs", whole) };
     default:
       return undefined;
   }
+}
+
+function dryRun(fields: Fields): true | undefined {
+  return fields.optional("dryRun", truth) === true ? true : undefined;
 }
 
 function payload(fields: Fields, name: string): RawJson {

@@ -80,7 +80,10 @@ export interface Register {
   port?: number | undefined;
   /** What it answers. */
   capabilities: CapabilityDescription[];
-  /** Facts about the plugin; `hotConfig: true` asks for settings to be pushed rather than restarted for. */
+  /**
+   * Facts about the plugin; `hotConfig: true` asks for settings to be pushed rather than restarted for,
+   * `configDryRun: true` says that it can be asked about settings before they are saved.
+   */
   meta: JsonObject;
   /** JSON Schema of the entry's `settings`. */
   configSchema?: RawJson | undefined;
@@ -375,14 +378,16 @@ export interface Event {
   client?: string | undefined;
 }
 
-/** `configApplied`: whether a pushed configuration is in force. */
+/** `configApplied`: whether a pushed configuration is in force, or would be. */
 export interface ConfigApplied {
   /** Which configuration. */
   revision: number;
-  /** Whether it is in force now. */
+  /** Whether it is in force now; of a dry run, whether it could be. */
   success: boolean;
   /** Why not. */
   error?: WireError | undefined;
+  /** Whether this answers a dry run. */
+  dryRun?: true | undefined;
 }
 
 /** `authChanged`: what the auth provider said before `generation` no longer holds. */
@@ -433,10 +438,12 @@ export interface Updated {
 
 /** `config`: new settings. */
 export interface Config {
-  /** Which revision they are. */
+  /** Which revision they are, or would be. */
   revision: number;
   /** The whole settings, not a difference. */
   config: RawJson;
+  /** Whether the plugin is only to say what it thinks of them. */
+  dryRun?: true | undefined;
 }
 
 /** `drain`: take no new work, finish, close with 1000. */

@@ -205,9 +205,21 @@ export class TestHost {
    * @throws WireError with why the plugin refuses them.
    */
   async configure(settings: IntoJson): Promise<void> {
-    const revision = this.#link.pushConfig(intoJson(settings));
+    await this.#verdict(this.#link.pushConfig(intoJson(settings)), undefined);
+  }
+
+  /**
+   * Asks what the plugin thinks of settings, as the host does before it saves them.
+   *
+   * @throws WireError with why the plugin would refuse them.
+   */
+  async dryRun(settings: IntoJson): Promise<void> {
+    await this.#verdict(this.#link.tryConfig(intoJson(settings)), true);
+  }
+
+  async #verdict(revision: number, dryRun: true | undefined): Promise<void> {
     const verdict = await this.#link.wait("the plugin answers the settings", () =>
-      this.#link.applied.find((applied) => applied.revision === revision),
+      this.#link.applied.find((applied) => applied.revision === revision && applied.dryRun === dryRun),
     );
     if (!verdict.success) {
       throw verdict.error ?? new Error("the plugin refuses the settings and gives no reason");

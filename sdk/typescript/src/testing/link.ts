@@ -357,6 +357,14 @@ export class Link {
     return this.#revision;
   }
 
+  /** Asks about settings; answers their revision. Who registers again is not given them. */
+  tryConfig(settings: RawJson): number {
+    this.#revision += 1;
+    this.#half.config({ revision: this.#revision, config: settings, dryRun: true });
+    this.#changed();
+    return this.#revision;
+  }
+
   /** Sends an event. */
   event(event: Event): void {
     this.#half.event(event);

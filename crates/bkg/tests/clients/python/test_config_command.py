@@ -73,6 +73,40 @@ def test_a_dry_run_changes_nothing(host: Host) -> None:
     assert json.loads(host.command_line("config", "revisions", "misbehave", "--json").stdout) == []
 
 
+def test_a_dry_run_asks_a_plugin_that_can_be_asked(start_host: Callable[..., Host]) -> None:
+    host = start_host(misbehave(hot=True, dryRuns=True, word="first"))
+    done = host.command_line("config", "set", "misbehave", "settings.word=x", "--dry-run")
+    assert done.stdout.endswith(
+        "misbehave was asked, and would take it\n"
+        "it would be effective at once, without disturbing misbehave\n"
+        "this would be accepted; nothing was changed\n"
+    )
+    refused = host.command_line("config", "set", "misbehave", "settings.applies=no", "--dry-run")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "these settings would not be to its liking" in refused.stderr
+    assert settings(host)["word"] == "first"
+
+
+def test_a_change_that_comes_to_nothing_is_taken_back_and_said_so(host: Host) -> None:
+    set_word(host, "second")
+    broken = ("settings.register=garbage", "restart=never", 'args=["again"]')
+    failed = host.command_line("--root", "config", "set", "misbehave", *broken)
+    assert failed.returncode == 1
+    assert "runs with what it had before, which is saved as revision 3" in failed.stderr, failed.stderr
+    assert settings(host)["word"] == "second"
+    revisions = host.command_line("config", "revisions", "misbehave").stdout.splitlines()
+    assert "rolled back: " in revisions[1], revisions
+    assert " host " in revisions[1], revisions
+
+
+def test_one_command_takes_the_newest_change_back(host: Host) -> None:
+    set_word(host, "second")
+    set_word(host, "third")
+    done = host.command_line("config", "rollback", "misbehave")
+    assert done.stdout.startswith('- /settings/word "third"\n+ /settings/word "second"\n'), done.stdout
+    assert settings(host)["word"] == "second"
+
+
 def test_what_is_not_valid_is_named_place_by_place(host: Host) -> None:
     done = host.command_line("config", "set", "misbehave", "settings.word=7", "settings.more=1")
     assert (done.returncode, done.stdout) == (1, "")

@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import faults
@@ -130,6 +131,15 @@ class Request:
         await self.fail({"code": "cancelled", "message": "the caller gave up"})
 
 
+def is_first_of_all() -> bool:
+    """Whether no other instance of the plugin has asked this before."""
+    try:
+        (Path(os.environ["BKG_PLUGIN_DATA_DIR"]) / "first-of-all").touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
 def readable(text: str) -> Frame | None:
     """The message in a frame, if it is one."""
     try:
@@ -155,7 +165,8 @@ class Plugin:
     def __init__(self, entry: Frame) -> None:
         self.name: str = entry["name"]
         self.settings: Frame = entry.get("settings") or {}
-        self.config: Frame = {"registered": None, "revision": None, "current": None, "pushed": []}
+        self.config: Frame = {"registered": None, "revision": None, "current": None}
+        self.config |= {"pushed": [], "tried": []}
         self.socket: WebSocket | None = None
         self.resume: str | None = None
         self.heartbeat_ms = 10_000
@@ -263,10 +274,14 @@ class Plugin:
             ],
             "models": [{"id": name, "capability": "llm.chat", "ownedBy": "tests"} for name in models],
             "routes": self.settings.get("routes", []),
-            **({"meta": {"hotConfig": True}} if self.settings.get("hot") else {}),
+            **({"meta": self.meta()} if self.settings.get("hot") else {}),
             **secret,
             **changes,
         }
+
+    def meta(self) -> Frame:
+        """What it says of itself beside what it offers."""
+        return {"hotConfig": True} | ({"configDryRun": True} if self.settings.get("dryRuns") else {})
 
     async def register(self) -> None:
         """Registers as `settings.register` says."""
@@ -318,7 +333,10 @@ class Plugin:
                 self.is_registered.set()
                 await faults.once_registered(self)
             case "config" if isinstance(frame.get("revision"), int):
-                await self.configure(frame["revision"], frame["config"])
+                if frame.get("dryRun") is True:
+                    await self.try_settings(frame["revision"], frame["config"])
+                else:
+                    await self.configure(frame["revision"], frame["config"])
             case "rejected":
                 print(f"rejected: {frame.get('code')}: {frame.get('message')}", file=sys.stderr)
             case "request":
@@ -349,6 +367,22 @@ class Plugin:
         if is_late if request else self.plants_once("stray-cancel-ignored"):
             await self.send(**answer)
 
+    async def try_settings(self, revision: int, config: Frame) -> None:
+        """Says what it would make of settings, as they themselves say."""
+        self.config["tried"].append(revision)
+        applies = config.get("applies", "yes")
+        if applies == "never":
+            return
+        verdict: Frame = {"type": "configApplied", "revision": revision, "success": applies != "no"}
+        if not self.plants("dry-runs-answered"):
+            verdict["dryRun"] = True
+        if applies == "no":
+            message = "these settings would not be to its liking"
+            verdict["error"] = {"code": "invalid_config", "message": message}
+        elif self.plants("dry-run-changes-nothing"):
+            self.config["current"] = config
+        await self.send(**verdict)
+
     async def configure(self, revision: int, config: Frame) -> None:
         """Takes settings that were pushed, or does not, as they themselves say."""
         self.config["pushed"].append(revision)
@@ -362,6 +396,9 @@ class Plugin:
                 if self.plants("refused-settings-change-nothing"):
                     self.config["current"] = config
                 error = {"code": "invalid_config", "message": "these settings are not to its liking"}
+                verdict |= {"success": False, "error": error}
+            case "not-after-all" | "one-no" as applies if applies != "one-no" or is_first_of_all():
+                error = {"code": "invalid_config", "message": "not to its liking after all"}
                 verdict |= {"success": False, "error": error}
             case "drop":
                 await self.socket_now().close(1000)

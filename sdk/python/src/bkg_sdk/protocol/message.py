@@ -202,6 +202,10 @@ class Register(Message, tag="register", kw_only=True):
         """Whether the plugin takes new settings without a restart."""
         return self.meta.get("hotConfig") is True
 
+    def takes_dry_runs(self) -> bool:
+        """Whether the plugin says what it thinks of settings without putting them in force."""
+        return self.meta.get("configDryRun") is True
+
     def __repr__(self) -> str:
         return f"Register({self.plugin!r}, {len(self.capabilities)} capabilities)"
 
@@ -413,11 +417,12 @@ class Event(Message, tag="event", kw_only=True):
 
 
 class ConfigApplied(Message, tag="configApplied", kw_only=True):
-    """`configApplied`: whether a pushed configuration is in force."""
+    """`configApplied`: whether a pushed configuration is in force; of a dry run, whether it could be."""
 
     revision: Count
     success: bool
     error: Raw | UnsetType = UNSET
+    dry_run: bool = False
 
 
 class AuthChanged(Message, tag="authChanged", kw_only=True):
@@ -475,10 +480,11 @@ class Updated(Message, tag="updated", kw_only=True):
 
 
 class Config(Message, tag="config", kw_only=True):
-    """`config`: the whole of new settings."""
+    """`config`: the whole of new settings, to be put in force or, as a dry run, only to be tried."""
 
     revision: Count
     config: Raw
+    dry_run: bool = False
 
 
 class Drain(Message, tag="drain", kw_only=True):

@@ -142,6 +142,26 @@ def settings_with_which_it_does_not_come_up_are_taken_back(ping: Ping) -> None:
     assert ping.gets("greet", {"name": "Ada"}) == {"greeting": "hello Ada"}
 
 
+@_group.harmless(Need.HOT)
+def settings_that_are_only_tried_are_judged_and_not_in_force(ping: Ping) -> None:
+    pid = ping.pid
+    would = ping.try_settings(greeting="salut").json()
+    assert would["dryRun"] == {"wouldBe": "hot", "instances": 1, "asked": 1}
+    refused = ping.try_settings(greeting=" ")
+    assert (refused.status, refused.error()["code"]) == (422, "invalid_config")
+    assert refused.error()["details"] == [{"path": "/settings", "message": "`greeting` is empty"}]
+    assert ping.gets("greet", {"name": "Ada"}) == {"greeting": "hello Ada"}
+    assert ping.pid == pid
+
+
+@settings_that_are_only_tried_are_judged_and_not_in_force.otherwise
+def it_cannot_be_asked_about_settings_that_are_only_tried(ping: Ping) -> None:
+    pid = ping.pid
+    would = ping.try_settings(greeting=" ").json()
+    assert would["dryRun"] == {"wouldBe": "restarted", "instances": 1, "asked": 0}
+    assert ping.pid == pid
+
+
 @_group.harmless()
 def settings_that_break_the_schema_never_reach_it(ping: Ping) -> None:
     pid = ping.pid

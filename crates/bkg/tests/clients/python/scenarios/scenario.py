@@ -113,6 +113,11 @@ class Ping:
         """Changes settings, as an operator does."""
         return self.host.http("POST", f"/admin/plugins/{self.name}/config", {"settings": settings})
 
+    def try_settings(self, **settings: Any) -> Answer:
+        """Asks what would become of settings, as an operator does."""
+        path = f"/admin/plugins/{self.name}/config?dryRun=true"
+        return self.host.http("POST", path, {"settings": settings})
+
     def default_settings(self) -> None:
         """Has the settings be what the files say."""
         path = f"/admin/plugins/{self.name}/config/reset"
