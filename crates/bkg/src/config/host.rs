@@ -184,7 +184,7 @@ impl Default for HttpLimits {
 
 impl Default for QueueLimits {
     fn default() -> Self {
-        Self { requests: 256, bytes: 32 << 20, wait: Duration::from_secs(10) }
+        Self { requests: 256, bytes: 16 << 20, wait: Duration::from_secs(10) }
     }
 }
 

@@ -22,7 +22,8 @@ from typing import Any, Self, TypeVar
 from openai import AsyncOpenAI, OpenAI
 
 REPOSITORY = Path(__file__).resolve().parents[5]
-BINARIES = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target")) / "debug"
+PROFILE = os.environ.get("BKG_TEST_PROFILE", "debug")
+BINARIES = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target")) / PROFILE
 BUNDLED = REPOSITORY / "plugins"
 FIXTURES = REPOSITORY / "crates/bkg/tests/plugins"
 
