@@ -26,11 +26,11 @@ const SAFE: &str = "PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PR
 /// What holds for the one that writes.
 ///
 /// `synchronous = FULL` and not `NORMAL`, which lost acknowledged rows at power cuts. `secure_delete`
-/// so that what was revoked does not linger in free pages. The log is taken over at 1,000 pages
-/// (4 MB) and cut back to 16 MiB after a burst. Foreign keys wait for [`enforce_foreign_keys`]: the
+/// so that what was revoked does not linger in free pages. The log is not taken over by SQLite itself,
+/// which keeps to itself when that fails: the writer does it, and cuts it back to 16 MiB after a burst. Foreign keys wait for [`enforce_foreign_keys`]: the
 /// bundled SQLite has them on, and then a migration that rebuilds a table would lose its children.
 const DURABLE: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; \
-     PRAGMA wal_autocheckpoint = 1000; PRAGMA journal_size_limit = 16777216; PRAGMA foreign_keys = OFF;";
+     PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = 16777216; PRAGMA foreign_keys = OFF;";
 
 /// The connection that writes, to a file that was checked. Foreign keys are off until
 /// [`enforce_foreign_keys`].

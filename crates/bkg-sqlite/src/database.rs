@@ -11,13 +11,15 @@ use std::thread::JoinHandle;
 use rusqlite::Connection;
 use tokio::sync::watch;
 
+use crate::condition::Condition;
 use crate::definition::{Definition, Presence};
 use crate::error::{CopyError, DatabaseError, OpenError};
-use crate::jobs::{Awaited, Posted};
+use crate::jobs::{Awaited, Needed, Posted};
 use crate::queue::{Queue, Urgency};
 use crate::readers::Readers;
 use crate::wait::wait_for;
-use crate::{connection, copy, files, open, seal, writer};
+use crate::writer::Writer;
+use crate::{connection, copy, files, open, seal};
 
 /// A database that this process owns; cheap to clone.
 ///
@@ -34,7 +36,7 @@ struct Inner {
     queue: Arc<Queue>,
     readers: Readers,
     /// `None` once it is closed.
-    writer: Mutex<Option<JoinHandle<Connection>>>,
+    writer: Mutex<Option<JoinHandle<Option<Connection>>>>,
 }
 
 impl Database {
@@ -48,8 +50,9 @@ impl Database {
         let connection = open::open(path, definition, presence)?;
         let readers = Readers::open(path).map_err(OpenError::sqlite(definition.what, "read", path))?;
         let queue = Arc::new(Queue::new());
-        let writer = writer::start(connection, Arc::clone(&queue))
-            .map_err(OpenError::disk("start a thread to write to", path))?;
+        let writer = Writer::new(connection, path, definition, Arc::clone(&queue))
+            .map_err(OpenError::sqlite(definition.what, "write to", path))?;
+        let writer = writer.start().map_err(OpenError::disk("start a thread to write to", path))?;
         let writer = Mutex::new(Some(writer));
         Ok(Self {
             inner: Arc::new(Inner { path: path.to_owned(), what: definition.what, queue, readers, writer }),
@@ -65,7 +68,7 @@ impl Database {
     /// # Errors
     /// The job's own, or a [`DatabaseError`] turned into its type. Nothing of the job was committed
     /// then. After a commit that failed at the disk, it is not visible to anybody, but if the process
-    /// is killed before the next commit, it may turn out to be there.
+    /// is killed before the file was checked, it may turn out to be there.
     pub async fn write<T, E>(
         &self,
         job: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
@@ -96,6 +99,31 @@ impl Database {
         E: From<DatabaseError> + Send + 'static,
     {
         wait_for(self.write(job))
+    }
+
+    /// [`Database::write`] for what must not wait for an operator, such as taking a right away: on a disk
+    /// that is full it is written out of a reserve of [`RESERVE_BYTES`], and after a failure of the disk
+    /// that was over it is tried once more. So `job` may run several times; what a run did is undone
+    /// before the next.
+    ///
+    /// [`RESERVE_BYTES`]: crate::RESERVE_BYTES
+    ///
+    /// # Errors
+    /// Those of [`Database::write`]: where the reserve is used up too, or the disk goes on failing.
+    pub async fn write_with_reserve<T, E>(
+        &self,
+        job: impl FnMut(&Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<DatabaseError> + Send + 'static,
+    {
+        let place = self.inner.queue.place().await.ok_or(DatabaseError::Closed)?;
+        let (job, outcome) = Needed::new(job);
+        if !place.fill(Box::new(job), Urgency::Awaited) {
+            return Err(DatabaseError::Closed.into());
+        }
+        outcome.await.unwrap_or_else(|_| Err(DatabaseError::Lost.into()))
     }
 
     /// Runs `job` with the next commit, within [`POST_WITHIN`], without anybody waiting for it. A
@@ -160,6 +188,10 @@ impl Database {
         self.inner.queue.close();
         let connection = writer.join().map_err(|_| DatabaseError::Lost)?;
         self.inner.readers.close();
+        let Some(connection) = connection else {
+            let Condition::Failing { reason } = self.condition() else { return Err(DatabaseError::Lost) };
+            return Err(DatabaseError::Failing { reason });
+        };
         let is_read: bool =
             connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
         connection.close().map_err(|(_, error)| error)?;
@@ -189,6 +221,17 @@ impl Database {
     /// The file.
     pub fn path(&self) -> &Path {
         &self.inner.path
+    }
+
+    /// Whether it takes writes.
+    pub fn condition(&self) -> Condition {
+        self.inner.queue.condition()
+    }
+
+    /// A receiver that is woken when that changes. A database heals by itself, within seconds of the
+    /// disk.
+    pub fn follow_condition(&self) -> watch::Receiver<Condition> {
+        self.inner.queue.follow_condition()
     }
 
     /// How many transactions have been committed since it was opened.

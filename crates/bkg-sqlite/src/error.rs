@@ -7,6 +7,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rusqlite::ErrorCode;
 
@@ -330,6 +331,16 @@ pub enum DatabaseError {
     /// The disk is full: nothing was written. It heals by itself when there is room.
     #[error("the disk is full: make room and try again")]
     Full,
+    /// The disk failed at a write or at an fsync: nothing was written. Nothing else is until the
+    /// database has been opened anew and checked, which happens by itself.
+    #[error(
+        "the disk failed ({reason}), and nothing was changed: look at the disk; writes go on by themselves once the \
+         database has been checked"
+    )]
+    Failing {
+        /// What the disk said.
+        reason: Arc<str>,
+    },
     /// The database has been closed.
     #[error("the database is closed")]
     Closed,
@@ -355,6 +366,17 @@ impl DatabaseError {
             _ => Self::Lost,
         }
     }
+
+    /// Once more, for each of those who share it.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::Full => Self::Full,
+            Self::Failing { reason } => Self::Failing { reason: Arc::clone(reason) },
+            Self::Closed => Self::Closed,
+            Self::Sqlite(error) => Self::copy_of(error),
+            Self::Lost | Self::Seal(_) => Self::Lost,
+        }
+    }
 }
 
 impl From<rusqlite::Error> for DatabaseError {
@@ -364,7 +386,11 @@ impl From<rusqlite::Error> for DatabaseError {
             failure.code == ErrorCode::DiskFull
                 || failure.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE
         });
-        if is_full { Self::Full } else { Self::Sqlite(error) }
+        match error.sqlite_error_code() {
+            _ if is_full => Self::Full,
+            Some(ErrorCode::SystemIoFailure) => Self::Failing { reason: error.to_string().into() },
+            _ => Self::Sqlite(error),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// What only the owner may read and write.
-const PRIVATE: u32 = 0o600;
+pub(crate) const PRIVATE: u32 = 0o600;
 
 /// The path of a file beside the database: its name with something added.
 pub(crate) fn beside(database: &Path, suffix: &str) -> PathBuf {

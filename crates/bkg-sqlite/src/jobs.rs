@@ -1,7 +1,8 @@
-//! The two kinds of job: one whose caller waits for its value, one that nobody waits for.
+//! The kinds of job: one whose caller waits for its value, one that may also draw on the reserve, one
+//! that nobody waits for.
 //!
-//! Not when they run. The invariant: the caller's closure runs at most once, and its value reaches the
-//! caller only with the news that it is on the disk. The database's handle makes them.
+//! Not when they run. The invariant: a value reaches the caller only with the news that it is on the
+//! disk, and what runs a second time left nothing of the first. The database's handle makes them.
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
@@ -53,6 +54,52 @@ where
             (State::Ran(Ok(value)), Ok(())) => Ok(value),
             (_, Err(error)) => Err(error.into()),
             (State::Waiting(_) | State::Lost, Ok(())) => Err(DatabaseError::Lost.into()),
+        };
+        let _ = self.caller.send(answer);
+    }
+}
+
+/// A job whose caller waits, and that runs again where the disk failed at it.
+pub(crate) struct Needed<F, T, E> {
+    work: F,
+    /// Of its last run; what panics leaves none.
+    outcome: Option<Result<T, E>>,
+    /// The caller may have left: then nobody is told.
+    caller: oneshot::Sender<Result<T, E>>,
+}
+
+impl<F, T, E> Needed<F, T, E> {
+    pub(crate) fn new(work: F) -> (Self, oneshot::Receiver<Result<T, E>>) {
+        let (caller, outcome) = oneshot::channel();
+        (Self { work, outcome: None, caller }, outcome)
+    }
+}
+
+impl<F, T, E> Job for Needed<F, T, E>
+where
+    F: FnMut(&Connection) -> Result<T, E> + Send,
+    T: Send,
+    E: From<DatabaseError> + Send,
+{
+    fn run(&mut self, connection: &Connection) -> Verdict {
+        self.outcome = None;
+        let outcome = (self.work)(connection);
+        let verdict = if outcome.is_ok() { Verdict::Keep } else { Verdict::Undo };
+        self.outcome = Some(outcome);
+        verdict
+    }
+
+    fn draws_on_the_reserve(&self) -> bool {
+        true
+    }
+
+    fn settle(self: Box<Self>, outcome: Result<(), DatabaseError>) {
+        let answer = match (self.outcome, outcome) {
+            // Its own error says more than that of its transaction.
+            (Some(Err(error)), _) => Err(error),
+            (Some(Ok(value)), Ok(())) => Ok(value),
+            (_, Err(error)) => Err(error.into()),
+            (None, Ok(())) => Err(DatabaseError::Lost.into()),
         };
         let _ = self.caller.send(answer);
     }

@@ -10,6 +10,11 @@
 //! - [`Database::write`] answers `Ok` after its commit was fsynced (`synchronous=FULL`): it survives
 //!   the end of the process and of the machine at any later moment. An `Err` means that nothing of it
 //!   was committed.
+//! - [`Database::write_with_reserve`] is the same for what must not wait for an operator: where the disk
+//!   is full, it gets a part of [`RESERVE_BYTES`] that lie beside the file. Everything else is refused
+//!   then, until there is room again.
+//! - After a write or an fsync that failed, nothing is answered `Ok` before the file was opened anew and
+//!   checked; [`Database::condition`] says so, and it heals by itself.
 //! - [`Database::post`] is written within [`POST_WITHIN`], and by [`Database::close`]. A process that
 //!   is killed before loses it.
 //! - A new file appears under its name when all of it is on the disk, with every migration. A later
@@ -50,6 +55,8 @@
 //! # }
 //! ```
 
+mod check;
+mod condition;
 mod connection;
 mod copy;
 mod database;
@@ -61,15 +68,18 @@ mod migrate;
 mod open;
 mod queue;
 mod readers;
+mod reserve;
 mod seal;
 mod wait;
 mod writer;
 
+pub use condition::Condition;
 pub use copy::{copy_database, examine, is_database};
 pub use database::Database;
 pub use definition::{Definition, Presence};
 pub use error::{CopyError, DatabaseError, GoBack, OpenError, Restore};
 pub use open::open_read_only;
 pub use queue::POST_WITHIN;
+pub use reserve::RESERVE_BYTES;
 // So that owners use the same version.
 pub use rusqlite;

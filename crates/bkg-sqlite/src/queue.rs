@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
+use crate::condition::Condition;
 use crate::error::DatabaseError;
 
 /// The longest that a job for which nobody waits is kept for others to be committed with.
@@ -26,8 +27,22 @@ const BATCH: usize = 512;
 pub(crate) trait Job: Send {
     /// Carries it out; whether what it did is to be kept.
     fn run(&mut self, connection: &Connection) -> Verdict;
+    /// Whether it is written also where the disk has no other room; then it can be run again.
+    fn draws_on_the_reserve(&self) -> bool {
+        false
+    }
     /// Hears how it ended: `Ok` if what it did is on the disk, or if it wanted nothing kept.
     fn settle(self: Box<Self>, outcome: Result<(), DatabaseError>);
+}
+
+/// What there is for the writer to do.
+pub(crate) enum Next {
+    /// Jobs to commit together.
+    Jobs(Vec<Box<dyn Job>>),
+    /// Nothing has come for as long as it wanted to wait.
+    Quiet,
+    /// Nothing more comes.
+    End,
 }
 
 /// What is to become of what a job did.
@@ -65,6 +80,8 @@ pub(crate) struct Queue {
     arrived: Condvar,
     /// How many there were; wakes those who follow.
     commits: watch::Sender<u64>,
+    /// Whether they succeed.
+    condition: watch::Sender<Condition>,
 }
 
 #[derive(Default)]
@@ -88,6 +105,7 @@ impl Queue {
             waiting: Mutex::default(),
             arrived: Condvar::new(),
             commits: watch::Sender::new(0),
+            condition: watch::Sender::new(Condition::Sound),
         }
     }
 
@@ -124,15 +142,22 @@ impl Queue {
     }
 
     /// The next jobs to commit together: at once if somebody waits for one of them, else when they
-    /// are due. `None` when nothing more comes.
-    pub(crate) fn next(&self) -> Option<Vec<Box<dyn Job>>> {
+    /// are due. Where none comes, it waits for `patience`; without one, for as long as it takes.
+    pub(crate) fn next(&self, patience: Option<Duration>) -> Next {
+        let since = Instant::now();
         let mut waiting = self.lock();
         loop {
             let Some(first) = waiting.jobs.front() else {
                 if waiting.is_closed {
-                    return None;
+                    return Next::End;
                 }
-                waiting = self.arrived.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+                waiting = match patience.map(|patience| patience.saturating_sub(since.elapsed())) {
+                    None => self.arrived.wait(waiting).unwrap_or_else(PoisonError::into_inner),
+                    Some(Duration::ZERO) => return Next::Quiet,
+                    Some(left) => {
+                        self.arrived.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0
+                    }
+                };
                 continue;
             };
             let left = POST_WITHIN.saturating_sub(first.since.elapsed());
@@ -146,7 +171,26 @@ impl Queue {
         waiting.awaited -= taken.iter().filter(|queued| queued.urgency == Urgency::Awaited).count();
         drop(waiting);
         self.places.add_permits(count);
-        Some(taken.into_iter().map(|queued| queued.job).collect())
+        Next::Jobs(taken.into_iter().map(|queued| queued.job).collect())
+    }
+
+    /// Says whether the database takes writes from now on.
+    pub(crate) fn set_condition(&self, condition: Condition) {
+        self.condition.send_if_modified(|current| {
+            let is_new = *current != condition;
+            *current = condition;
+            is_new
+        });
+    }
+
+    /// Whether the database takes writes.
+    pub(crate) fn condition(&self) -> Condition {
+        self.condition.borrow().clone()
+    }
+
+    /// A receiver that is woken when that changes.
+    pub(crate) fn follow_condition(&self) -> watch::Receiver<Condition> {
+        self.condition.subscribe()
     }
 
     /// Counts a commit.
@@ -214,7 +258,10 @@ mod tests {
     }
 
     fn next(queue: &Queue) -> Option<usize> {
-        queue.next().map(|jobs| jobs.len())
+        match queue.next(None) {
+            Next::Jobs(jobs) => Some(jobs.len()),
+            Next::Quiet | Next::End => None,
+        }
     }
 
     #[test]

@@ -81,9 +81,10 @@ impl Place {
         name.into()
     }
 
-    /// Every file with its content.
+    /// Every file with its content, but the reserve, which has none.
     fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let items = fs::read_dir(self.directory.path()).unwrap().map(|item| item.unwrap().path());
+        let items = items.filter(|path| *path != self.beside(".reserve"));
         let mut files: Vec<_> = items.map(|path| (path.clone(), fs::read(path).unwrap())).collect();
         files.sort();
         files
@@ -709,7 +710,7 @@ fn a_disk_that_is_really_full_is_told_as_such_and_heals() {
         return;
     }
     let status = Command::new("unshare")
-        .args(["-m", "sh", "-c", "mount -t tmpfs -o size=2m tmpfs \"$1\" && shift && exec \"$@\"", "sh"])
+        .args(["-m", "sh", "-c", "mount -t tmpfs -o size=12m tmpfs \"$1\" && shift && exec \"$@\"", "sh"])
         .arg(directory.path())
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", "a_disk_that_is_really_full_is_told_as_such_and_heals", "--nocapture"])

@@ -308,7 +308,7 @@ impl From<ChangeError> for Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         let code = match error {
-            StoreError::Full => ErrorCode::InsufficientStorage,
+            StoreError::Full | StoreError::Failing { .. } => ErrorCode::InsufficientStorage,
             _ => ErrorCode::Internal,
         };
         Self::new(code, error.to_string())

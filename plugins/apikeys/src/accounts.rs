@@ -1,7 +1,7 @@
 //! Everything that the capabilities work with: the database, the secret, the thread for passwords.
 //!
 //! It decides nothing. The invariants: everything is read in one state of the database, and changed
-//! through [`Accounts::change`] alone, which goes on when whoever asked has left.
+//! through [`Accounts::change`] and [`Accounts::take_away`] alone, which go on when whoever asked has left.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use bkg_sqlite::rusqlite::Connection;
 use bkg_sqlite::{Database, DatabaseError};
 use tokio_util::task::TaskTracker;
 
-use crate::change::{Announcements, Changed};
+use crate::change::{Announcements, Changed, Written};
 use crate::hasher::Hasher;
 use crate::hmac_key::HmacKey;
 use crate::moment::Moment;
@@ -81,18 +81,55 @@ impl Accounts {
         operation: Option<OperationId>,
         job: impl FnOnce(&Connection, Moment) -> Result<Changed<T>, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
-        let (accounts, host) = (Arc::clone(self), host.clone());
-        // A task of its own: what is on disk is announced also if the caller leaves meanwhile.
-        let changing = self.changes.spawn(async move {
-            let (announcements, operations) =
-                (Arc::clone(&accounts.announcements), Arc::clone(&accounts.operations));
-            let writing = accounts.database.write(move |connection| {
+        let (announcements, operations) = (Arc::clone(&self.announcements), Arc::clone(&self.operations));
+        let database = self.database.clone();
+        let writing = async move {
+            let writing = database.write(move |connection| {
                 let now = Moment::now();
                 if let Some(operation) = &operation {
                     operations.note(connection, operation, now)?;
                 }
                 announcements.carry_out(connection, now, job)
             });
+            writing.await
+        };
+        self.see_through(host, writing).await
+    }
+
+    /// [`Accounts::change`] for what takes a right away: on a full disk it is written out of the reserve.
+    /// `job` may run several times.
+    ///
+    /// # Errors
+    /// Those of [`Accounts::change`].
+    pub(crate) async fn take_away<T: Send + 'static>(
+        self: &Arc<Self>,
+        host: &Host,
+        operation: Option<OperationId>,
+        mut job: impl FnMut(&Connection, Moment) -> Result<Changed<T>, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let (announcements, operations) = (Arc::clone(&self.announcements), Arc::clone(&self.operations));
+        let database = self.database.clone();
+        let writing = async move {
+            let writing = database.write_with_reserve(move |connection| {
+                let now = Moment::now();
+                if let Some(operation) = &operation {
+                    operations.note(connection, operation, now)?;
+                }
+                announcements.carry_out(connection, now, &mut job)
+            });
+            writing.await
+        };
+        self.see_through(host, writing).await
+    }
+
+    /// Announces what was written, in a task of its own: also if the caller leaves meanwhile.
+    async fn see_through<T: Send + 'static>(
+        self: &Arc<Self>,
+        host: &Host,
+        writing: impl Future<Output = Result<Written<T>, Refusal>> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let (accounts, host) = (Arc::clone(self), host.clone());
+        let changing = self.changes.spawn(async move {
             let written = writing.await?;
             if let Some(generation) = written.generation {
                 accounts.announcements.announce(generation, &host);

@@ -126,7 +126,7 @@ pub(crate) async fn revoke(accounts: Arc<Accounts>, request: Request) -> Result<
         tracing::info!(key = key.id, user = owner.name, by = authority.name(), "key revoked");
         Ok(Changed::new(Whom::Key(key.id.clone()), Json(key.object(owner.name, owner.disabled, now))))
     };
-    accounts.change(request.host(), Some(operation), change).await
+    accounts.take_away(request.host(), Some(operation), change).await
 }
 
 /// `auth.rotateKey`.

@@ -98,7 +98,9 @@ impl From<Refusal> for WireError {
             Refusal::Overloaded => {
                 Self { retryable: Some(true), ..Self::new(ErrorCode::Overloaded, message) }
             }
-            Refusal::Database(DatabaseError::Full) => Self::new(ErrorCode::InsufficientStorage, message),
+            Refusal::Database(DatabaseError::Full | DatabaseError::Failing { .. }) => {
+                Self::new(ErrorCode::InsufficientStorage, message)
+            }
             Refusal::Database(_) => Self::new(ErrorCode::Internal, message),
         }
     }

@@ -226,7 +226,7 @@ pub(crate) async fn revoke(accounts: Arc<Accounts>, request: Request) -> Result<
         tracing::info!(session = session.id, by = authority.name(), "session ended");
         Ok(Changed::new(Whom::Session(session.id), json!({})))
     };
-    accounts.change(request.host(), Some(operation), change).await
+    accounts.take_away(request.host(), Some(operation), change).await
 }
 
 /// `auth.logout`: by the session's id, or by its token.
@@ -269,7 +269,7 @@ pub(crate) async fn logout(accounts: Arc<Accounts>, request: Request) -> Result<
         tracing::info!(session = session.id, "logged out");
         Ok(Changed::new(Whom::Session(session.id), json!({})))
     };
-    accounts.change(request.host(), operation, change).await
+    accounts.take_away(request.host(), operation, change).await
 }
 
 /// Users deal with their own sessions when they have logged in; a key never does unless it may all.

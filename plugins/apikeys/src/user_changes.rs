@@ -137,7 +137,7 @@ pub(crate) async fn create(accounts: Arc<Accounts>, request: Request) -> Result<
         }
         let mut user = new_user(connection, &name, password.hash, true, now)?;
         role.as_str().clone_into(&mut user.role);
-        if let Some(label) = display_name {
+        if let Some(label) = &display_name {
             label.as_str().clone_into(&mut user.display_name);
         }
         user.save(connection)?;
@@ -168,14 +168,14 @@ pub(crate) async fn update(accounts: Arc<Accounts>, request: Request) -> Result<
         }
         let before = User::named(connection, &reference)?;
         let mut user = before.clone();
-        if let Some(role) = role {
-            authority.require_all("role", &scopes_of_role(connection, &role)?)?;
+        if let Some(role) = &role {
+            authority.require_all("role", &scopes_of_role(connection, role)?)?;
             role.as_str().clone_into(&mut user.role);
         }
         if let Some(disabled) = disabled {
             user.disabled = disabled;
         }
-        if let Some(label) = display_name {
+        if let Some(label) = &display_name {
             label.as_str().clone_into(&mut user.display_name);
         }
         user.save(connection)?;
@@ -188,6 +188,9 @@ pub(crate) async fn update(accounts: Arc<Accounts>, request: Request) -> Result<
         tracing::info!(user = name, role = user.role, disabled = user.disabled, by, "user changed");
         shown(connection, &user.id, None, now)
     };
+    if disabled == Some(true) {
+        return accounts.take_away(request.host(), Some(operation), change).await;
+    }
     accounts.change(request.host(), Some(operation), change).await
 }
 
@@ -266,7 +269,7 @@ pub(crate) async fn delete(accounts: Arc<Accounts>, request: Request) -> Result<
         tracing::info!(user = user.name, by = authority.name(), "user removed");
         Ok(Changed::new(Whom::User(user.id), json!({})))
     };
-    accounts.change(request.host(), Some(operation), change).await
+    accounts.take_away(request.host(), Some(operation), change).await
 }
 
 /// `auth.users.reset`: the way back in, for whoever holds the root key.

@@ -1,7 +1,7 @@
 //! Whether the database still takes writes, and what the host is told about it.
 //!
 //! The invariant: a failed write shows in the plugin's health at once, and so does its end, for which
-//! nobody has to ask again. A full disk leaves reading alone, so credentials are still checked then.
+//! nobody has to ask again. A disk that is full, or fails at a write, leaves reading alone, so credentials are still checked then.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +38,13 @@ impl Vitals {
         let (health, detail) = match error {
             DatabaseError::Full => (
                 Health::Degraded,
-                "the disk is full: keys are checked, but nothing can be changed".to_owned(),
+                "the disk is full: keys are checked, and can be revoked, but nothing else can be changed"
+                    .to_owned(),
+            ),
+            // What was read before is read still, so nobody is kept out.
+            DatabaseError::Failing { reason } => (
+                Health::Degraded,
+                format!("the disk fails ({reason}): keys are checked, but nothing can be changed"),
             ),
             // Among others what shared its transaction with a change for which the disk was too full: that
             // says nothing against reading, and `down` would keep everybody out.

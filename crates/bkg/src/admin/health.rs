@@ -11,12 +11,28 @@ use serde::Serialize;
 use super::Admin;
 use crate::error::Problem;
 use crate::registry::State;
+use crate::store::Condition;
 use crate::web::Call;
 
 /// How the host is, in one word.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Health {
     status: HealthStatus,
+    /// What is not as it should be; left out where all is well.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    reasons: Vec<HealthReason>,
+}
+
+/// What is wrong, in one word.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum HealthReason {
+    /// A plugin that starts with the host does not serve.
+    PluginsStarting,
+    /// The disk of the data directory is full: requests are served, and most changes refused.
+    StorageFull,
+    /// The disk of the data directory fails: requests are served, and changes refused.
+    StorageFailing,
 }
 
 /// The word.
@@ -33,7 +49,7 @@ enum HealthStatus {
 
 /// The host answers: it lives.
 pub(super) async fn live(_: Arc<Admin>, _: Call, _: Body) -> Result<Response, Problem> {
-    Ok(axum::Json(Health { status: HealthStatus::Ok }).into_response())
+    Ok(axum::Json(Health { status: HealthStatus::Ok, reasons: Vec::new() }).into_response())
 }
 
 /// Whether every plugin that is started with the host serves: 503 until then.
@@ -48,5 +64,13 @@ pub(super) async fn ready(admin: Arc<Admin>, _: Call, _: Body) -> Result<Respons
     } else {
         (StatusCode::OK, HealthStatus::Ready)
     };
-    Ok((status, axum::Json(Health { status: word })).into_response())
+    let starting = waiting.then_some(HealthReason::PluginsStarting);
+    // It serves all the same, so whoever spreads load must not leave it for this.
+    let storage = match *admin.storage.borrow() {
+        Condition::Sound => None,
+        Condition::Full => Some(HealthReason::StorageFull),
+        Condition::Failing { .. } => Some(HealthReason::StorageFailing),
+    };
+    let reasons = starting.into_iter().chain(storage).collect();
+    Ok((status, axum::Json(Health { status: word, reasons })).into_response())
 }

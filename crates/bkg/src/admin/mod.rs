@@ -18,6 +18,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bkg_protocol::ErrorCode;
 use jiff::Timestamp;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Catalogue, EffectiveValue, HostConfig};
@@ -25,7 +26,7 @@ use crate::entries::Entries;
 use crate::logs::Logs;
 use crate::plugin_object::PluginObject;
 use crate::registry::Registry;
-use crate::store::{Audit, Usage};
+use crate::store::{Audit, Condition, Usage};
 use crate::supervisor::Supervisor;
 use crate::supervisor::chronicle::Chronicler;
 use crate::telemetry::Telemetry;
@@ -56,6 +57,8 @@ pub struct Admin {
     pub audit: Audit,
     /// What requests used.
     pub usage: Usage,
+    /// Whether changes can be written.
+    pub storage: watch::Receiver<Condition>,
     /// The ports that the host itself listens on: HTTP and shared bus.
     pub ports: (u16, u16),
     /// Where HTTP is spoken besides loopback.
@@ -80,7 +83,9 @@ pub fn routes(routes: Routes, admin: &Arc<Admin>) -> Routes {
         .answers::<health::Health>(200, "The host answers.");
     let ready = health("/health/ready")
         .summary(Tag::Host, "Say whether the host serves")
-        .describe("Whether every plugin that starts with the host serves.")
+        .describe(
+            "Whether every plugin that starts with the host serves, and what else is wrong with the host.",
+        )
         .answers::<health::Health>(200, "It does.")
         .answers::<health::Health>(503, "Not yet: ask again.");
     let ports = Endpoint::get("/admin/ports", READ)

@@ -218,9 +218,10 @@ impl Host {
         check_named(&config.plugin_folders)?;
         let started_at = Timestamp::now();
         let data = Arc::new(DataDir::open(&config.data_dir)?);
-        let store = open_store(&data).await?;
+        // Before anything is made: who finds a port taken has changed nothing.
         let api = listeners::api(&config)?;
         let shared_bus = listeners::bus(config.bus_port)?;
+        let store = open_store(&data).await?;
         let ports = (port_of(&api.listeners[0].socket)?, port_of(&shared_bus)?);
         let lost_runs = reap_leftovers(data.ledger()).await?;
         let cgroups = Arc::new(Cgroups::find(&config.supervisor));
@@ -357,6 +358,7 @@ impl Host {
             telemetry: Arc::clone(&telemetry),
             audit: store.audit.clone(),
             usage: store.usage.clone(),
+            storage: store.condition(),
             ports,
             listen: api.elsewhere.clone(),
             stopping: stop_server.clone(),

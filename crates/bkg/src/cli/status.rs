@@ -3,7 +3,7 @@
 //! It exits 0 only if the daemon answers.
 
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -22,6 +22,37 @@ use super::time::{elapsed, moment};
 #[serde(rename_all = "camelCase")]
 struct Elsewhere {
     started_at: Timestamp,
+}
+
+/// The answer of `GET /admin/system`, as far as it is shown here.
+#[derive(Deserialize)]
+struct System {
+    storage: Storage,
+}
+
+/// Whether the daemon can write changes.
+#[derive(Deserialize, Serialize)]
+struct Storage {
+    condition: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+impl Storage {
+    /// What an operator has to know; nothing where all is well.
+    fn trouble(&self) -> Option<String> {
+        match self.condition.as_str() {
+            "sound" => None,
+            "full" => Some(
+                "the disk is full: requests are served; of changes, only stopping, disabling and revoking work"
+                    .to_owned(),
+            ),
+            _ => {
+                let reason = self.reason.as_deref().unwrap_or("no reason is known");
+                Some(format!("the disk fails ({reason}): requests are served, and no change is taken"))
+            }
+        }
+    }
 }
 
 /// What is known about the daemon beside its plugins.
@@ -48,7 +79,10 @@ pub(super) fn print(target: &Target, output: &mut Output) -> Result<Verdict, Cli
         }
     };
     let answer = client.get("/admin/plugins")?;
-    let facts = facts(&client)?;
+    let mut facts = facts(&client)?;
+    let System { storage } = client.get("/admin/system")?.read()?;
+    facts.members["storage"] = json!(storage);
+    facts.places.extend(storage.trouble().map(|trouble| ("storage", trouble)));
     let now = Timestamp::now();
     if output.wants_json() {
         let plugins: Box<RawValue> = answer.read()?;
@@ -121,9 +155,35 @@ mod tests {
     const PLUGINS: &str =
         r#"[{"name":"ping","status":"running","instances":[{"id":"i","pid":7}],"n":1.50}]"#;
 
+    fn system(storage: &str) -> String {
+        answer("200 OK", &format!(r#"{{"pid":7,"storage":{storage}}}"#))
+    }
+
+    #[test]
+    fn a_disk_that_takes_no_changes_is_said_and_no_other() {
+        for (storage, said) in [
+            (r#"{"condition":"sound"}"#, None),
+            (r#"{"condition":"full"}"#, Some("the disk is full: ")),
+            (
+                r#"{"condition":"failing","reason":"disk I/O error"}"#,
+                Some("the disk fails (disk I/O error): "),
+            ),
+        ] {
+            let daemon = ScriptedDaemon::start(vec![answer("200 OK", PLUGINS), system(storage)]);
+            let mut output = Output::captured(false);
+            print(&daemon.target(), &mut output).unwrap();
+            let text = output.written();
+            let line = text.lines().find_map(|line| line.strip_prefix("  storage     "));
+            assert_eq!(line.is_some(), said.is_some(), "{text}");
+            assert!(line.unwrap_or_default().starts_with(said.unwrap_or_default()), "{text}");
+            daemon.requests();
+        }
+    }
+
     #[test]
     fn a_running_daemon_is_described_with_its_plugins() {
-        let daemon = ScriptedDaemon::start(vec![answer("200 OK", PLUGINS)]);
+        let scripted = vec![answer("200 OK", PLUGINS), system(r#"{"condition":"sound"}"#)];
+        let daemon = ScriptedDaemon::start(scripted);
         let mut output = Output::captured(false);
         assert_eq!(print(&daemon.target(), &mut output).unwrap(), Verdict::Reached);
         let text = output.written();
@@ -136,7 +196,8 @@ mod tests {
 
     #[test]
     fn json_holds_what_the_daemon_said_unchanged() {
-        let daemon = ScriptedDaemon::start(vec![answer("200 OK", PLUGINS)]);
+        let scripted = vec![answer("200 OK", PLUGINS), system(r#"{"condition":"sound"}"#)];
+        let daemon = ScriptedDaemon::start(scripted);
         let mut output = Output::captured(true);
         print(&daemon.target(), &mut output).unwrap();
         let text = output.written();
@@ -146,6 +207,7 @@ mod tests {
         assert_eq!(state["pid"], std::process::id());
         assert_eq!(state["startedAt"], "2026-01-02T03:04:05Z");
         assert!(state["uptimeSeconds"].is_u64());
+        assert_eq!(state["storage"], json!({ "condition": "sound" }));
         daemon.requests();
     }
 

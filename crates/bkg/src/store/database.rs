@@ -7,7 +7,8 @@
 use std::path::{Path, PathBuf};
 
 use bkg_sqlite::rusqlite::Connection;
-use bkg_sqlite::{Database, DatabaseError, Definition, Presence};
+use bkg_sqlite::{Condition, Database, DatabaseError, Definition, Presence};
+use tokio::sync::watch;
 
 use super::audit::{self, Audit, AuditKey};
 use super::mirror::Mirror;
@@ -69,6 +70,11 @@ impl Store {
                 Err(error)
             }
         }
+    }
+
+    /// Whether changes can be written, and a waker for when that changes.
+    pub fn condition(&self) -> watch::Receiver<Condition> {
+        self.database.follow_condition()
     }
 
     /// Writes what is on its way and closes the database. Blocks. What comes later is refused.

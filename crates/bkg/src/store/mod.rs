@@ -25,6 +25,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use bkg_protocol::PluginName;
+pub use bkg_sqlite::Condition;
 use bkg_sqlite::{DatabaseError, OpenError, rusqlite};
 use uuid::Uuid;
 
@@ -162,6 +163,15 @@ pub enum StoreError {
         "the disk of the data directory is full, and nothing was changed: free some space and try again"
     )]
     Full,
+    /// The disk failed at a write; the change was not made.
+    #[error(
+        "the disk of the data directory failed ({reason}), and nothing was changed: look at the disk; changes are \
+         taken again by themselves once the database has been checked"
+    )]
+    Failing {
+        /// What the disk said.
+        reason: String,
+    },
     /// The host's database failed at something; a change was then not made.
     #[error(transparent)]
     Database(DatabaseError),
@@ -209,6 +219,7 @@ impl StoreError {
             | Self::NoSuchIntent { .. }
             | Self::MirrorEdited { .. }
             | Self::Full
+            | Self::Failing { .. }
             | Self::Database(_)
             | Self::Disk { .. } => false,
         }
@@ -219,6 +230,7 @@ impl From<DatabaseError> for StoreError {
     fn from(error: DatabaseError) -> Self {
         match error {
             DatabaseError::Full => Self::Full,
+            DatabaseError::Failing { reason } => Self::Failing { reason: reason.to_string() },
             other => Self::Database(other),
         }
     }
@@ -383,7 +395,10 @@ fn take_lock(directory: &Path) -> Result<File, StoreError> {
         file.rewind()?;
         writeln!(file, "{}", std::process::id())
     };
-    write_pid(&mut file).map_err(StoreError::disk("write", &path))?;
+    // What the file says is for the message of a second host alone: a full disk is no reason not to start.
+    if let Err(error) = write_pid(&mut file) {
+        tracing::warn!(path = %path.display(), %error, "the lock does not say who holds it");
+    }
     Ok(file)
 }
 

@@ -60,6 +60,10 @@ impl Ports {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(StoreError::disk("read", &path)(error)),
         };
+        // What a power cut leaves of a file that was never waited for.
+        if text.iter().all(|byte| *byte == 0) {
+            return Ok(None);
+        }
         match serde_json::from_slice(&text) {
             Ok(ports) => Ok(Some(ports)),
             Err(error) => Err(StoreError::Malformed { path, reason: error.to_string() }),
@@ -89,6 +93,15 @@ const FILE: &str = "ports.json";
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_power_cut_left_of_it_says_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        for left in [&b""[..], &[0; 4096]] {
+            fs::write(directory.path().join(FILE), left).unwrap();
+            assert_eq!(Ports::read(directory.path()).unwrap(), None);
+        }
+    }
 
     #[test]
     fn the_file_has_the_form_that_scripts_read() {

@@ -5,6 +5,7 @@
 
 mod body;
 mod events;
+mod farewell;
 mod guard;
 mod meter;
 mod operation;

@@ -30,6 +30,7 @@ use tracing::{error, warn};
 use uuid::Uuid;
 
 use super::body::{discard, returning};
+use super::farewell;
 use super::proxy::{Scheme, TrustedProxies};
 use super::routes::RequestId;
 use super::tls::Tls;
@@ -166,8 +167,10 @@ impl Server {
         // A client that sends nothing at all is not even given a buffer.
         let deadline = Instant::now() + self.limits.first_byte_timeout;
         let first_byte = tokio::select! {
-            () = stop.cancelled() => return,
+            // Whoever has asked already is told that it is too late.
+            biased;
             first_byte = timeout_at(deadline, socket.readable()) => first_byte,
+            () = stop.cancelled() => return,
         };
         if !matches!(first_byte, Ok(Ok(()))) {
             return;
@@ -193,7 +196,7 @@ impl Server {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let stop = takeover.stop.clone();
+        let (stop, stopping) = (takeover.stop.clone(), takeover.stop.clone());
         let (router, proxies) = (self.router, self.proxies);
         let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
         let strict_transport = tls.and_then(|tls| tls.strict_transport);
@@ -205,9 +208,13 @@ impl Server {
             }
             *request.extensions_mut() = notes;
             let (router, tasks) = (router.clone(), takeover.tasks.clone());
-            let strict_transport = strict_transport.clone();
+            let (strict_transport, stopping) = (strict_transport.clone(), stopping.clone());
             async move {
+                let router = if stopping.is_cancelled() { farewell::router() } else { router };
                 let (mut response, unread) = answer(router, request).await;
+                if stopping.is_cancelled() {
+                    farewell::close(&mut response);
+                }
                 if let Some(value) = strict_transport {
                     response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, value);
                 }
@@ -234,7 +241,12 @@ impl Server {
         tokio::select! {
             biased;
             _ = connection.as_mut() => return,
-            () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
+            () = stop.cancelled() => {}
+        }
+        tokio::select! {
+            biased;
+            _ = connection.as_mut() => return,
+            () = tokio::time::sleep(farewell::LINGER.min(self.drain)) => connection.as_mut().graceful_shutdown(),
         }
         if timeout(self.drain, connection).await.is_err() {
             warn!(after = ?self.drain, "a request did not end in time and is abandoned");
@@ -317,6 +329,34 @@ mod tests {
         let welcome = answer_for_proxies("127.0.0.0/8").await;
         assert!(welcome.ends_with("welcome"), "{welcome}");
         assert_eq!(answer_for_proxies("10.0.0.0/8").await, "");
+    }
+
+    #[tokio::test]
+    async fn a_request_on_a_kept_connection_is_answered_while_the_host_stops() {
+        let router = Router::new().route("/here", get(async || "welcome"));
+        let server = Server::new(router, HttpLimits::default(), Duration::from_secs(30));
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let listeners = vec![Listener { socket, entrance: Entrance::ThisMachine }];
+        let running = tokio::spawn(server.run(listeners, stop.clone()));
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let request = b"GET /here HTTP/1.1\r\nhost: localhost\r\n\r\n";
+        client.write_all(request).await.unwrap();
+        let mut first = Vec::new();
+        while !first.ends_with(b"welcome") {
+            client.read_buf(&mut first).await.unwrap();
+        }
+        client.write_all(request).await.unwrap();
+        stop.cancel();
+        let mut second = String::new();
+        client.read_to_string(&mut second).await.unwrap();
+        let (head, body) = second.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 503 ") && head.contains("connection: close"), "{head}");
+        assert!(head.contains("x-request-id: ") && head.contains("retry-after: 1"), "{head}");
+        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(body["error"]["code"], "overloaded");
+        running.await.unwrap();
     }
 
     #[tokio::test]

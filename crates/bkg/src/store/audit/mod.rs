@@ -101,7 +101,12 @@ impl Audit {
     pub async fn intend(&self, action: Action) -> Result<Intent, StoreError> {
         let (id, key) = (Uuid::now_v7(), self.key.clone());
         let texts = Texts::new(EntryKind::Intended, Some(id), &action);
-        self.database.write(move |connection| append(connection, &key, texts)).await?;
+        if action.takes_away() {
+            let write = move |connection: &Connection| append(connection, &key, texts.clone());
+            self.database.write_with_reserve(write).await?;
+        } else {
+            self.database.write(move |connection| append(connection, &key, texts)).await?;
+        }
         Ok(Intent { audit: self.clone(), id, is_in_hand: true })
     }
 
@@ -162,7 +167,21 @@ impl Audit {
 
     async fn end(&self, id: Uuid, outcome: Outcome, detail: Value) -> Result<(), StoreError> {
         let key = self.key.clone();
-        self.database.write(move |connection| end(connection, &key, id, outcome, &detail)).await
+        // What has happened is written out of the reserve, if need be.
+        let write = move |connection: &Connection| end(connection, &key, id, outcome, &detail);
+        self.database.write_with_reserve(write).await
+    }
+}
+
+impl Action {
+    /// Whether it takes work or rights from somebody. An operator must be able to do that in any trouble, so
+    /// it is written also on a disk that is full.
+    fn takes_away(&self) -> bool {
+        match self.action {
+            "plugin.stop" | "key.revoke" | "session.revoke" | "logout" | "user.delete" => true,
+            "user.update" => self.detail.get("disabled") == Some(&Value::Bool(true)),
+            _ => false,
+        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! What requests used: one row for each, written in batches.
 //!
 //! Rows are kept in memory for up to a second, so a killed host loses that second; nothing else here
-//! is ever lost without being counted. Nobody waits: where the disk does not keep up or is full, rows
-//! are dropped and counted, and requests go on. The invariant: memory and the table are bounded.
+//! is ever lost without being counted. Nobody waits: where the disk does not keep up, is full or fails,
+//! rows stay in memory, what does not fit there is dropped and counted, and requests go on. The
+//! invariant: memory and the table are bounded.
 
 mod record;
 
@@ -91,6 +92,10 @@ struct Buffer {
 #[derive(Debug, Default)]
 struct Waiting {
     rows: Vec<UsageRow>,
+    /// Those whose transaction may yet fail.
+    sent: Vec<UsageRow>,
+    /// How many commits there had been when they were sent: with the next one it is known.
+    sent_after: u64,
     /// Whether the database has been given a [`Turn`] that has not begun.
     has_turn: bool,
     /// The number of the last row that was written, in a transaction that may yet have failed.
@@ -122,7 +127,8 @@ impl Usage {
         if self.buffer.push(row) {
             let turn = Turn(Arc::clone(&self.buffer));
             // A full queue gives the turn back at once: the rows stay, and the next one tries again.
-            self.database.post(move |connection| turn.0.write(connection));
+            let database = self.database.clone();
+            self.database.post(move |connection| turn.0.write(connection, database.commits()));
         }
     }
 
@@ -153,7 +159,15 @@ impl Usage {
     /// The database's; then it is not written.
     pub(super) fn flush(&self) -> Result<(), StoreError> {
         let buffer = Arc::clone(&self.buffer);
-        self.database.write_blocking(move |connection| Ok(buffer.write(connection)?))
+        let database = self.database.clone();
+        let flushed = self
+            .database
+            .write_blocking(move |connection| Ok(buffer.write(connection, database.commits())?));
+        let left = self.buffer.lock().rows.len();
+        if flushed.is_err() && left > 0 {
+            self.buffer.lose(left as u64, "the host stops, and the disk takes no writes");
+        }
+        flushed
     }
 }
 
@@ -178,32 +192,43 @@ impl Buffer {
         warn!(rows, reason, "what requests used was not written");
     }
 
-    /// Writes all that waits, in the transaction of `connection`.
-    fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
-        let (rows, expected) = {
+    /// Writes all that waits, in the transaction of `connection`, before which there were so many commits.
+    fn write(&self, connection: &Connection, commits: u64) -> rusqlite::Result<()> {
+        // Nobody waited for the rows before; that the last of them is not there tells that the
+        // transaction failed that they were in.
+        let found = newest(connection)?;
+        let rows = {
             let mut waiting = self.lock();
             waiting.has_turn = false;
-            (std::mem::take(&mut waiting.rows), waiting.newest)
+            if found < waiting.newest {
+                let sent = std::mem::take(&mut waiting.sent);
+                waiting.rows.splice(..0, sent);
+            } else if waiting.sent_after < commits {
+                waiting.sent.clear();
+            }
+            waiting.sent_after = commits;
+            std::mem::take(&mut waiting.rows)
         };
-        let written = self.write_rows(connection, &rows, expected);
-        if let Err(error) = &written {
-            self.lose(rows.len() as u64, &error.to_string());
+        let written = self.write_rows(connection, &rows, found);
+        match &written {
+            Ok(()) => self.lock().sent.extend(rows),
+            Err(error) if is_the_disks(error) => self.take_back(rows),
+            Err(error) => self.lose(rows.len() as u64, &error.to_string()),
         }
         written
     }
 
-    fn write_rows(
-        &self,
-        connection: &Connection,
-        rows: &[UsageRow],
-        expected: i64,
-    ) -> rusqlite::Result<()> {
-        // Nobody waited for the rows before; that the last of them is not there tells that the
-        // transaction failed that they were in.
-        let newest = newest(connection)?;
-        if newest < expected {
-            self.lose(expected.abs_diff(newest), "its transaction failed");
-        }
+    /// Keeps rows that could not be written, before those that came since, as many as there is room for.
+    fn take_back(&self, rows: Vec<UsageRow>) {
+        let mut waiting = self.lock();
+        waiting.rows.splice(..0, rows);
+        let surplus = waiting.rows.len().saturating_sub(self.bounds.waiting);
+        let kept = waiting.rows.len() - surplus;
+        waiting.rows.truncate(kept);
+        waiting.dropped += surplus as u64;
+    }
+
+    fn write_rows(&self, connection: &Connection, rows: &[UsageRow], newest: i64) -> rusqlite::Result<()> {
         self.lock().newest = newest;
         if rows.is_empty() {
             return Ok(());
@@ -256,6 +281,12 @@ impl Bounds {
             .execute([oldest.as_microsecond(), newest, most])?;
         Ok(())
     }
+}
+
+/// Whether the disk was at fault, which may be well later.
+fn is_the_disks(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode;
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure))
 }
 
 /// The highest number of a row; 0 if there is none.
@@ -442,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_whose_transaction_failed_is_counted_by_the_next() {
+    fn a_batch_whose_transaction_failed_is_written_by_the_next() {
         let host = TestStore::new();
         let usage = &host.store.usage;
         usage.record(row("r_1"));
@@ -451,7 +482,10 @@ mod tests {
         host.tamper("DELETE FROM usage");
         usage.record(row("r_3"));
         usage.flush().unwrap();
-        assert_eq!(usage.dropped(), 2);
+        assert_eq!(
+            (requests(&host, all()), usage.dropped()),
+            (["r_3", "r_2", "r_1"].map(str::to_owned).into(), 0)
+        );
     }
 
     #[test]
