@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use crate::frame::{FrameError, Message, request_id_of};
-use crate::inbound::{Admission, ChunkRefused, Inbound};
+use crate::inbound::{Admission, ChunkRefused, Inbound, Most};
 use crate::message::{Cancel, CancelReason, Chunk, Credit, HostMessage, PluginMessage, Request, Response};
 use crate::outbound::{Arrived, Breach, Outbound, Settled};
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, Unread};
 use crate::{ErrorCode, RawJson, RequestId, WireError};
 
 /// The messages of an exchange, as one direction wraps them.
@@ -237,7 +237,7 @@ impl<W, M: Direction> Exchange<W, M> {
         let Some(request_id) = request_id_of(text) else { return unreadable };
         match kind.as_str() {
             "response" => {
-                let error = WireError::new(ErrorCode::PluginError, problem.to_string());
+                let error = WireError::new(ErrorCode::PluginError, problem.brief());
                 match self.hear_response(Response { request_id, outcome: Err(error) }) {
                     Heard::Dropped(_) => unreadable,
                     heard => heard,
@@ -255,7 +255,7 @@ impl<W, M: Direction> Exchange<W, M> {
             },
             // Under an id that is still open, the answer would reach the request before it.
             "request" if !self.inbound.knows(request_id.as_str()) => {
-                let error = WireError::new(ErrorCode::InvalidRequest, problem.to_string());
+                let error = WireError::new(ErrorCode::InvalidRequest, problem.brief());
                 self.outbox.push(M::response(Response { request_id, outcome: Err(error) }).encode());
                 unreadable
             }
@@ -270,7 +270,7 @@ impl<W, M: Direction> Exchange<W, M> {
     pub(crate) fn hear_request(
         &mut self,
         request: &Request,
-        most: usize,
+        most: Most,
         default_credit: u32,
     ) -> Result<(), Dropped> {
         match self.inbound.admit(request, most, default_credit) {
@@ -279,7 +279,11 @@ impl<W, M: Direction> Exchange<W, M> {
             Admission::Full => {
                 let error = WireError::new(
                     ErrorCode::Overloaded,
-                    format!("{most} requests of this session are open already: wait for answers first"),
+                    format!(
+                        "{} requests of {} bytes are open in this session already: wait for answers first",
+                        self.inbound.len(),
+                        self.inbound.bytes()
+                    ),
                 );
                 let response = Response { request_id: request.request_id.clone(), outcome: Err(error) };
                 self.outbox.push(M::response(response).encode());
@@ -357,6 +361,10 @@ impl<W, M: Direction> Exchange<W, M> {
 
     pub(crate) fn waiting_bytes(&self) -> usize {
         self.outbox.bytes()
+    }
+
+    pub(crate) fn unread(&self) -> Unread {
+        self.outbox.unread()
     }
 
     pub(crate) fn retract_unsent(&mut self) -> Vec<W> {

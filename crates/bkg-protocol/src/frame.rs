@@ -34,6 +34,21 @@ pub enum FrameError {
     },
 }
 
+impl FrameError {
+    /// The error in a few hundred bytes: it may repeat what does not fit, which may be the whole frame.
+    pub(crate) fn brief(&self) -> String {
+        let mut text = self.to_string();
+        if text.len() > LONGEST_ERROR {
+            text.truncate(text.floor_char_boundary(LONGEST_ERROR));
+            text.push('…');
+        }
+        text
+    }
+}
+
+/// How long the text of an error about a frame may be, in bytes.
+const LONGEST_ERROR: usize = 400;
+
 /// A message that frames can carry.
 pub trait Message: Sized {
     /// The frame's text.

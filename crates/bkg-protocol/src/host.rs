@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::exchange::{Dropped, Exchange, GivenUp, Heard, Lost, NotSent, Refusal};
 use crate::frame::{Decoded, FrameError, Message};
-use crate::inbound::ChunkRefused;
+use crate::inbound::{ChunkRefused, Most};
 use crate::limits::CHUNK_ENVELOPE;
 use crate::message::{
     AuthChanged, CancelReason, Config, ConfigApplied, Drain, Event, GrantedLimits, Health, HostMessage,
@@ -209,6 +209,20 @@ impl<W> HostSession<W> {
         }
     }
 
+    /// Takes in a binary frame, which nothing of this protocol is: it counts as one that cannot be read.
+    pub fn receive_binary(&mut self, now: Duration) -> HostEvent<'_, W> {
+        match self.phase {
+            Phase::Closed => HostEvent::Dropped(Dropped::OutOfPlace),
+            Phase::Silent => self.expected_register(),
+            Phase::Deciding | Phase::Open | Phase::Draining => {
+                if self.is_one_too_many(now) {
+                    return self.too_many_unreadable();
+                }
+                HostEvent::Dropped(Dropped::Unreadable)
+            }
+        }
+    }
+
     fn hear(&mut self, message: PluginMessage, now: Duration) -> HostEvent<'_, W> {
         match (&message, self.phase) {
             (PluginMessage::Register(_), Phase::Silent) => {}
@@ -244,7 +258,10 @@ impl<W> HostSession<W> {
                     request.stream = false;
                     request.parent_request_id = None;
                 }
-                let most = self.limits.in_flight_from_plugin as usize;
+                let most = Most {
+                    requests: self.limits.in_flight_from_plugin as usize,
+                    bytes: self.limits.in_flight_from_plugin_bytes,
+                };
                 match self.exchange.hear_request(&request, most, self.limits.stream_credit) {
                     Ok(()) => HostEvent::Request(Box::new(request)),
                     Err(dropped) => self.dropped(dropped),
@@ -289,14 +306,8 @@ impl<W> HostSession<W> {
                 _ => self.expected_register(),
             };
         }
-        self.drops.count(Dropped::Unreadable);
-        let oldest = now.saturating_sub(self.limits.unreadable_window);
-        while self.unreadable.front().is_some_and(|&then| then < oldest) {
-            self.unreadable.pop_front();
-        }
-        self.unreadable.push_back(now);
-        if self.unreadable.len() >= self.limits.unreadable_frames as usize {
-            return self.close(1007, "too many frames that cannot be read");
+        if self.is_one_too_many(now) {
+            return self.too_many_unreadable();
         }
         let tell = self.contract == Contract::Extended;
         match self.exchange.hear_unreadable(text, &problem, now, tell) {
@@ -304,6 +315,41 @@ impl<W> HostSession<W> {
             Heard::Dropped(dropped) => HostEvent::Dropped(dropped),
             heard => event_of(heard, &mut self.drops),
         }
+    }
+
+    /// Counts a frame that cannot be read; answers whether there have been too many.
+    fn is_one_too_many(&mut self, now: Duration) -> bool {
+        self.drops.count(Dropped::Unreadable);
+        let oldest = now.saturating_sub(self.limits.unreadable_window);
+        while self.unreadable.front().is_some_and(|&then| then < oldest) {
+            self.unreadable.pop_front();
+        }
+        self.unreadable.push_back(now);
+        self.unreadable.len() >= self.limits.unreadable_frames as usize
+    }
+
+    fn too_many_unreadable(&mut self) -> HostEvent<'_, W> {
+        self.close(1007, "too many frames that cannot be read")
+    }
+
+    /// Closes the session if the plugin has let too much of what it is told wait: whoever sends what is
+    /// answered and does not read would otherwise fill the host's memory. Answers whether it does.
+    pub fn close_if_unread(&mut self) -> bool {
+        let waiting = self.exchange.unread();
+        let frames = self.limits.unread_frames as usize;
+        // A single frame may be of any size: its own limit was checked elsewhere.
+        let is_too_much =
+            waiting.frames > frames || (waiting.frames > 1 && waiting.bytes > self.limits.unread_bytes);
+        if is_too_much {
+            self.close(
+                1008,
+                &format!(
+                    "{} answers of {} bytes wait unread: read while you ask",
+                    waiting.frames, waiting.bytes
+                ),
+            );
+        }
+        is_too_much
     }
 
     /// The registration holds. An extended plugin is told so.

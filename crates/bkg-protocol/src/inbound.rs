@@ -12,10 +12,27 @@ use crate::message::Request;
 #[derive(Debug, Default)]
 pub struct Inbound {
     open: HashMap<RequestId, Owed>,
+    /// Of the payloads of all of them.
+    bytes: usize,
+}
+
+/// How much one session may ask before it has its answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Most {
+    /// Requests.
+    pub requests: usize,
+    /// Bytes of their payloads, unless one alone has more.
+    pub bytes: usize,
+}
+
+impl Most {
+    /// No bound: the other side keeps one.
+    pub const ANY: Self = Self { requests: usize::MAX, bytes: usize::MAX };
 }
 
 #[derive(Debug)]
 struct Owed {
+    bytes: usize,
     stream: Option<Stream>,
     cancelled: bool,
 }
@@ -60,18 +77,20 @@ pub enum ChunkRefused {
 }
 
 impl Inbound {
-    /// Takes on a request, if fewer than `most` are open.
-    pub fn admit(&mut self, request: &Request, most: usize, default_credit: u32) -> Admission {
+    /// Takes on a request, if not as much as `most` is open.
+    pub fn admit(&mut self, request: &Request, most: Most, default_credit: u32) -> Admission {
         if self.open.contains_key(&request.request_id) {
             return Admission::Duplicate;
         }
-        if self.open.len() >= most {
+        let bytes = request.payload.as_str().len();
+        if self.open.len() >= most.requests || (!self.open.is_empty() && self.bytes + bytes > most.bytes) {
             return Admission::Full;
         }
         let stream = request
             .stream
             .then(|| Stream { credit: request.credit.unwrap_or(default_credit), next_seq: 0 });
-        self.open.insert(request.request_id.clone(), Owed { stream, cancelled: false });
+        self.bytes += bytes;
+        self.open.insert(request.request_id.clone(), Owed { bytes, stream, cancelled: false });
         Admission::Taken
     }
 
@@ -93,7 +112,7 @@ impl Inbound {
     /// Notes further credit; answers whether a stream can go on with it.
     pub fn credit(&mut self, id: &str, n: u32) -> bool {
         match self.open.get_mut(id) {
-            Some(Owed { stream: Some(stream), cancelled: false }) => {
+            Some(Owed { stream: Some(stream), cancelled: false, .. }) => {
                 stream.credit = stream.credit.saturating_add(n);
                 true
             }
@@ -125,12 +144,19 @@ impl Inbound {
 
     /// Settles a request; answers whether it was open: if not, its answer must not be sent.
     pub fn finish(&mut self, id: &str) -> bool {
-        self.open.remove(id).is_some()
+        let owed = self.open.remove(id);
+        self.bytes -= owed.as_ref().map_or(0, |owed| owed.bytes);
+        owed.is_some()
     }
 
     /// How many answers are owed.
     pub fn len(&self) -> usize {
         self.open.len()
+    }
+
+    /// How many bytes of payload they have that are owed an answer.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Whether no answer is owed.
@@ -140,6 +166,7 @@ impl Inbound {
 
     /// Ends the session: the ids whose answers nobody will read.
     pub fn end(&mut self) -> impl Iterator<Item = RequestId> {
+        self.bytes = 0;
         std::mem::take(&mut self.open).into_keys()
     }
 }

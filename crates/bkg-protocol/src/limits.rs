@@ -30,6 +30,14 @@ pub struct Limits {
     pub in_flight: u32,
     /// How many requests an instance may have in flight at the host.
     pub in_flight_from_plugin: u32,
+    /// How many bytes of payload the requests may have that an instance has in flight at the host. One alone
+    /// may be of any size.
+    pub in_flight_from_plugin_bytes: usize,
+    /// How many bytes may wait to be written to a plugin besides the requests that it is sent. More than
+    /// that means that it asks and does not read: the session is closed with 1008.
+    pub unread_bytes: usize,
+    /// How many frames besides requests may wait to be written to a plugin.
+    pub unread_frames: u32,
     /// How many frames that cannot be read are borne within [`Limits::unreadable_window`].
     pub unreadable_frames: u32,
     /// The window in which frames that cannot be read are counted.
@@ -56,6 +64,9 @@ impl Default for Limits {
             pong_within: Duration::from_secs(10),
             in_flight: 1_024,
             in_flight_from_plugin: 1_024,
+            in_flight_from_plugin_bytes: 16 << 20,
+            unread_bytes: 24 << 20,
+            unread_frames: 4_096,
             unreadable_frames: 100,
             unreadable_window: Duration::from_secs(10),
             cancel_degrades_after: Duration::from_secs(5),

@@ -11,6 +11,28 @@ pub(crate) struct Outbox {
     urgent: VecDeque<String>,
     data: VecDeque<Waiting>,
     bytes: usize,
+    /// The frames in both lanes that are no requests of this side and not about one that waits.
+    replies: Unread,
+}
+
+/// What waits to be written because of what the other side said. Requests wait by this side's own will,
+/// and are bounded where they are made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Unread {
+    pub(crate) frames: usize,
+    pub(crate) bytes: usize,
+}
+
+impl Unread {
+    fn add(&mut self, text: &str) {
+        self.frames += 1;
+        self.bytes += text.len();
+    }
+
+    fn remove(&mut self, text: &str) {
+        self.frames -= 1;
+        self.bytes -= text.len();
+    }
 }
 
 #[derive(Debug)]
@@ -23,11 +45,13 @@ struct Waiting {
 impl Outbox {
     pub(crate) fn push_urgent(&mut self, text: String) {
         self.bytes += text.len();
+        self.replies.add(&text);
         self.urgent.push_back(text);
     }
 
     pub(crate) fn push(&mut self, text: String) {
         self.bytes += text.len();
+        self.replies.add(&text);
         self.data.push_back(Waiting { request: None, text });
     }
 
@@ -44,6 +68,9 @@ impl Outbox {
             None => self.data.pop_front().map(|waiting| (waiting.text, waiting.request))?,
         };
         self.bytes -= text.len();
+        if request.is_none() {
+            self.replies.remove(&text);
+        }
         Some((text, request))
     }
 
@@ -74,6 +101,11 @@ impl Outbox {
     /// How many bytes wait.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// What waits besides requests.
+    pub(crate) fn unread(&self) -> Unread {
+        self.replies
     }
 
     pub(crate) fn clear(&mut self) {

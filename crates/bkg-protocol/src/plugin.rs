@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::exchange::{Dropped, Exchange, GivenUp, Heard, Lost, NotSent, Refusal};
 use crate::frame::{Decoded, Message};
-use crate::inbound::ChunkRefused;
+use crate::inbound::{ChunkRefused, Most};
 use crate::message::{
     CancelReason, Config, Event, GrantedLimits, HostMessage, PluginMessage, Register, Registered, Rejected,
     Request,
@@ -147,7 +147,7 @@ impl<W> PluginSession<W> {
                 }))
             }),
             HostMessage::Request(request) => {
-                match self.exchange.hear_request(&request, usize::MAX, self.granted.stream_credit) {
+                match self.exchange.hear_request(&request, Most::ANY, self.granted.stream_credit) {
                     Ok(()) => PluginEvent::Request(Box::new(request)),
                     Err(dropped) => PluginEvent::Dropped(dropped),
                 }

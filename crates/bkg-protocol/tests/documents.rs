@@ -94,8 +94,14 @@ fn the_limits_of_the_page_are_the_defaults() {
         "| requests of one plugin in flight | {} |",
         with_thousands(limits.in_flight_from_plugin)
     ));
+    says(format!("| payloads of these requests | {} MiB,", limits.in_flight_from_plugin_bytes >> 20));
     says(format!(
-        "| frames that cannot be read | {} within {} s |",
+        "| answers that a plugin does not read | {}, or {} MiB |",
+        with_thousands(limits.unread_frames),
+        limits.unread_bytes >> 20
+    ));
+    says(format!(
+        "| frames that cannot be read, binary ones included | {} within {} s |",
         limits.unreadable_frames,
         limits.unreadable_window.as_secs()
     ));

@@ -2,7 +2,7 @@
 //!
 //! Modules in dependency order, imports only point right:
 //! `cli → app conformance scaffold → gateway admin accounts api live reference → entries → plugin_object → bus supervisor
-//! telemetry → web → error → auth → dispatcher → registry → logs store config`. `docs/architecture.md`
+//! telemetry → web → error → auth → dispatcher → registry → logs store config → clock`. `docs/architecture.md`
 //! follows one request through them.
 
 pub mod accounts;
@@ -12,6 +12,7 @@ pub mod app;
 pub mod auth;
 pub mod bus;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod conformance;
 pub mod dev;

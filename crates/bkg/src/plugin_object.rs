@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bkg_protocol::InstanceId;
-use bkg_protocol::host::Contract;
+use bkg_protocol::host::{Contract, DropCounts};
 use bkg_protocol::message::{self, Condition, Model};
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -131,6 +131,26 @@ pub struct InstanceObject {
     pub telemetry: Option<message::Telemetry>,
     /// What it told others and heard of them.
     pub events: EventFigures,
+    /// What it sent to no effect.
+    pub dropped: DroppedFrames,
+}
+
+/// The frames of one instance that had no effect, counted since it registered.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DroppedFrames {
+    /// For requests that were given up before; nothing is wrong.
+    pub late: u64,
+    /// For requests that it was never asked, or has answered already.
+    pub unknown_request: u64,
+    /// Requests under an id of which one is open.
+    pub duplicate_request: u64,
+    /// Of a type that this version does not know.
+    pub unknown_type: u64,
+    /// Not allowed for it, or not at that moment.
+    pub out_of_place: u64,
+    /// Not readable: no JSON, not as their type says, or binary.
+    pub unreadable: u64,
 }
 
 /// The events of one instance, counted since it registered.
@@ -261,7 +281,17 @@ impl InstanceObject {
             port: instance.registration().register.port.number(),
             telemetry: instance.telemetry().map(|own| own.telemetry.clone()),
             events: EventFigures::of(instance.topics.figures()),
+            dropped: DroppedFrames::of(instance.dropped()),
         }
+    }
+}
+
+impl DroppedFrames {
+    fn of(counts: DropCounts) -> Self {
+        // No `..`: a new count does not compile until it is shown.
+        let DropCounts { late, unknown_request, duplicate_request, unknown_type, out_of_place, unreadable } =
+            counts;
+        Self { late, unknown_request, duplicate_request, unknown_type, out_of_place, unreadable }
     }
 }
 

@@ -67,6 +67,8 @@ pub struct Admin {
     pub stopping: CancellationToken,
     /// When the host started.
     pub started_at: Timestamp,
+    /// The same on the monotonic clock, which nobody sets.
+    pub running_since: std::time::Instant,
 }
 
 /// What the `{name}` of a path is.

@@ -83,7 +83,6 @@ pub(super) struct ConfigKey {
 }
 
 pub(super) async fn show(admin: Arc<Admin>, _: Call, _: Body) -> Result<Response, Problem> {
-    let uptime = Timestamp::now().duration_since(admin.started_at);
     let config = admin.config_values.iter().map(|value| ConfigKey {
         value: value.clone(),
         locked: matches!(value.origin, Origin::Environment { .. } | Origin::Flag { .. }),
@@ -91,7 +90,7 @@ pub(super) async fn show(admin: Arc<Admin>, _: Call, _: Body) -> Result<Response
     let system = System {
         version: env!("CARGO_PKG_VERSION"),
         started_at: admin.started_at,
-        uptime_seconds: u64::try_from(uptime.as_secs()).unwrap_or_default(),
+        uptime_seconds: admin.running_since.elapsed().as_secs(),
         pid: std::process::id(),
         data_dir: admin.config.data_dir.clone(),
         process: admin.telemetry.host(),

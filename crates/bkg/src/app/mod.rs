@@ -216,7 +216,7 @@ impl Host {
         let Loaded { config, values } = loaded;
         let config = Arc::new(config);
         check_named(&config.plugin_folders)?;
-        let started_at = Timestamp::now();
+        let (started_at, running_since) = (Timestamp::now(), std::time::Instant::now());
         let data = Arc::new(DataDir::open(&config.data_dir)?);
         // Before anything is made: who finds a port taken has changed nothing.
         let api = listeners::api(&config)?;
@@ -363,6 +363,7 @@ impl Host {
             listen: api.elsewhere.clone(),
             stopping: stop_server.clone(),
             started_at,
+            running_since,
         });
         let applications = Arc::new(Api {
             registry: Arc::clone(&registry),

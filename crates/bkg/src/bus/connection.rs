@@ -12,13 +12,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bkg_protocol::exchange::{GivenUp, Lost, NotSent, Refusal};
-use bkg_protocol::host::{Acceptance, Close, Contract, HostEvent, HostSession, Overdue};
+use bkg_protocol::host::{Acceptance, Close, Contract, DropCounts, HostEvent, HostSession, Overdue};
 use bkg_protocol::inbound::ChunkRefused;
 use bkg_protocol::message::{
-    AuthChanged, Condition, Config, ConfigApplied, Log, LogLevel, Register, Request, Secret, Update,
+    AuthChanged, CancelReason, Condition, Config, ConfigApplied, Log, LogLevel, Register, Request, Secret,
+    Update,
 };
 use bkg_protocol::{CapabilityName, ErrorCode, RawJson, RequestId, WireError};
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
@@ -33,6 +34,7 @@ use tracing::{debug, info, warn};
 use super::calls::{OpenCalls, PluginCall};
 use super::liveness::{Link, Liveness, Silence};
 use super::topics::{self, TopicRefused};
+use super::turn::{News, Turn};
 use super::{Bus, admission};
 use crate::config::Identity;
 use crate::logs::NewLine;
@@ -49,6 +51,9 @@ const WRITE_AT_LEAST_EVERY: u32 = 64;
 const MOST_UNWRITTEN: usize = 1 << 20;
 /// How many events are written before it is looked whether there are answers to write: events yield.
 const EVENTS_AT_ONCE: u32 = 32;
+/// How many pongs may wait to be written. With so many nothing more is read: whoever asks for pongs and does
+/// not take them would otherwise fill the host's memory.
+const MOST_PONGS: u32 = 32;
 /// How long a socket that closes may take to be written empty.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
@@ -76,6 +81,10 @@ pub(super) struct Connection {
     pushes: Vec<(u64, Purpose, oneshot::Sender<Result<(), WireError>>)>,
     orders: Vec<Order>,
     writing: Writing,
+    turn: Turn,
+    news: News,
+    /// The frames without effect that the instance shows.
+    shown_drops: DropCounts,
 }
 
 /// What is known once the plugin has registered.
@@ -109,6 +118,8 @@ struct Writing {
     /// out with the same flush, which moves 1.2 times as many requests.
     yielded: bool,
     happenings: u32,
+    /// How many pongs the socket has made by itself and may not have written yet.
+    pongs: u32,
     burn_token: bool,
     /// Whether a chunk for the plugin was held back until all is written.
     held_back: bool,
@@ -116,6 +127,8 @@ struct Writing {
 
 enum Happening {
     Frame(Utf8Bytes),
+    Binary(usize),
+    Ping,
     Pong,
     Orders,
     Gone(Option<SocketError>),
@@ -147,25 +160,50 @@ impl Connection {
             pushes: Vec::new(),
             orders: Vec::new(),
             writing: Writing::default(),
+            turn: Turn::default(),
+            news: News::default(),
+            shown_drops: DropCounts::default(),
         }
     }
 
     /// Serves the socket until either side ends the session, or `over` fires.
     pub(super) async fn run(mut self, over: CancellationToken) {
+        let is_over = over.clone();
         let mut over = std::pin::pin!(over.cancelled_owned());
         let mut tick = interval(self.bus.config.limits.heartbeat / 8);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let problem = loop {
+            let mut others_first = false;
             tokio::select! {
                 biased;
                 happening = poll_fn(|cx| self.poll(cx)) => match happening {
-                    Happening::Frame(text) => self.hear(&text),
-                    Happening::Pong => self.pong(),
+                    Happening::Frame(text) => {
+                        others_first = self.turn.heard(text.len());
+                        self.hear(&text);
+                    }
+                    Happening::Binary(bytes) => {
+                        others_first = self.turn.heard(bytes);
+                        self.hear_binary();
+                    }
+                    Happening::Ping => others_first = self.turn.heard(0),
+                    Happening::Pong => {
+                        others_first = self.turn.heard(0);
+                        self.pong();
+                    }
                     Happening::Orders => self.carry_out(),
                     Happening::Gone(problem) => break problem,
                 },
                 () = &mut over => self.session.shut(1008, "the launch is over"),
                 _ = tick.tick() => self.tick(),
+            }
+            if others_first && self.session.closing().is_none() {
+                // A plugin that never stops sending delays nobody else, and no verdict on itself.
+                tokio::task::yield_now().await;
+                if is_over.is_cancelled() {
+                    self.session.shut(1008, "the launch is over");
+                } else if tick.tick().now_or_never().is_some() {
+                    self.tick();
+                }
             }
             if self.session.closing().is_some() {
                 break None;
@@ -190,11 +228,25 @@ impl Connection {
             }
         }
         loop {
+            if self.writing.pongs >= MOST_PONGS
+                && let Err(problem) = ready!(self.poll_write(cx))
+            {
+                return Poll::Ready(Happening::Gone(Some(problem)));
+            }
             match self.socket.poll_next_unpin(cx) {
                 Poll::Ready(Some(Ok(Message::Text(text)))) => return Poll::Ready(Happening::Frame(text)),
                 Poll::Ready(Some(Ok(Message::Pong(_)))) => return Poll::Ready(Happening::Pong),
-                // Tungstenite answers pings and closes itself; binary frames are not of this protocol.
-                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(Some(Ok(Message::Binary(bytes)))) => {
+                    return Poll::Ready(Happening::Binary(bytes.len()));
+                }
+                Poll::Ready(Some(Ok(Message::Ping(_)))) => {
+                    // Tungstenite answers it by itself; that is to be written like everything else.
+                    self.writing.pongs += 1;
+                    self.writing.unflushed = true;
+                    return Poll::Ready(Happening::Ping);
+                }
+                // Tungstenite answers a close itself, and then the socket ends.
+                Poll::Ready(Some(Ok(Message::Close(_) | Message::Frame(_)))) => {}
                 Poll::Ready(Some(Err(problem))) => return Poll::Ready(Happening::Gone(Some(problem))),
                 Poll::Ready(None) => return Poll::Ready(Happening::Gone(None)),
                 Poll::Pending => break,
@@ -234,6 +286,7 @@ impl Connection {
         if self.writing.unflushed {
             ready!(self.socket.poll_flush_unpin(cx))?;
             self.writing.unflushed = false;
+            self.writing.pongs = 0;
         }
         if std::mem::take(&mut self.writing.burn_token)
             && let Some(launch) = &self.launch
@@ -342,9 +395,46 @@ impl Connection {
             HostEvent::Publish(publish) => {
                 self.of_topics(|bus, instance| topics::publish(&bus.registry, instance, publish));
             }
-            HostEvent::Closing => {}
+            HostEvent::Closing => self.note_closing(),
         }
+        self.after_hearing();
         self.close_when_drained();
+    }
+
+    /// A binary frame, which this protocol has none of.
+    fn hear_binary(&mut self) {
+        if matches!(self.session.receive_binary(self.begun.elapsed()), HostEvent::Closing) {
+            self.note_closing();
+        }
+        self.after_hearing();
+    }
+
+    /// Shows what had no effect, and ends a session whose plugin does not read what it asks for.
+    fn after_hearing(&mut self) {
+        let drops = self.session.drops();
+        if drops != self.shown_drops {
+            self.shown_drops = drops;
+            if let Some(registered) = &self.registered {
+                registered.instance.dropped_frames(drops);
+            }
+        }
+        self.close_if_unread();
+    }
+
+    fn close_if_unread(&mut self) {
+        if self.session.closing().is_none() && self.session.close_if_unread() {
+            self.note_closing();
+        }
+    }
+
+    /// Says in the plugin's log why its session is closed, where that is a fault of its own.
+    fn note_closing(&self) {
+        if let (Some(Registered { launch, instance, .. }), Some(Close { code, reason })) =
+            (&self.registered, self.session.closing())
+        {
+            warn!(plugin = %launch.plugin, instance = %instance.id, code, reason, "a session is closed for a fault");
+            self.note(launch, LogLevel::Error, format!("its session was closed with {code}: {reason}"));
+        }
     }
 
     fn register(&mut self, register: Register) {
@@ -461,11 +551,14 @@ impl Connection {
     }
 
     fn update(&mut self, update: Update) {
+        let is_news = self.news.allow(self.begun.elapsed());
         let Some(Registered { launch, instance, .. }) = &self.registered else { return };
         let next = update.applied_to(&instance.registration().register);
         let result = admission::check(&next, &launch.entry, &self.bus.config);
         if result.is_ok() {
-            info!(plugin = %launch.plugin, instance = %launch.instance, "instance updated its registration");
+            if is_news {
+                info!(plugin = %launch.plugin, instance = %launch.instance, "instance updated its registration");
+            }
             let registration = instance.registration().updated(next);
             self.bus.registry.update(instance, registration);
         }
@@ -604,6 +697,7 @@ impl Connection {
         }
         // The buffer goes back to be used again.
         self.orders = orders;
+        self.close_if_unread();
         debug_assert_eq!(self.tickets.len(), self.session.in_flight(), "a ticket is of an open request");
         self.close_when_drained();
     }
@@ -638,11 +732,15 @@ impl Connection {
         let now = self.begun.elapsed();
         let Some(registered) = &mut self.registered else { return };
         registered.liveness.beat(now);
-        if std::mem::replace(&mut registered.word, condition) != condition {
+        if std::mem::replace(&mut registered.word, condition) == condition {
+            return self.judge();
+        }
+        // Whoever changes its mind all the time is judged by the clock.
+        if self.news.allow(now) {
             let detail = detail.unwrap_or_default();
             info!(plugin = %registered.launch.plugin, instance = %registered.launch.instance, ?condition, detail, "health changed");
+            self.judge();
         }
-        self.judge();
     }
 
     fn tick(&mut self) {
@@ -652,7 +750,8 @@ impl Connection {
             }
             return;
         };
-        match registered.liveness.link(self.begun.elapsed()) {
+        let link = registered.liveness.link(self.begun.elapsed());
+        match link {
             Link::Fine => {}
             Link::Ping => {
                 // A full socket means that data is on its way, which the pong would only follow.
@@ -662,9 +761,26 @@ impl Connection {
             Link::Dead => {
                 let within = self.bus.config.limits.pong_within.as_millis();
                 self.session.shut(1011, &format!("no pong within {within} ms"));
+                self.note_closing();
             }
         }
+        self.give_up_overdue_streams();
         self.judge();
+    }
+
+    /// Cancels the streams whose caller's time is over: a caller that reads does so itself, one that has
+    /// stopped reading would keep its place at the plugin for as long as it likes.
+    fn give_up_overdue_streams(&mut self) {
+        let (now, since) = (Instant::now(), self.begun.elapsed());
+        let session = &mut self.session;
+        self.tickets.retain(|_, id| {
+            let is_overdue = session.waiter_mut(id.as_str()).is_some_and(|waiter| {
+                waiter.lineage.deadline < now && matches!(waiter.reply, Some(Reply::Stream(_)))
+            });
+            // One that was not even written is over now; its caller hears that nothing comes any more.
+            !(is_overdue
+                && matches!(session.cancel(id, CancelReason::Deadline, since), GivenUp::Retracted(_)))
+        });
     }
 
     /// Puts word, beats and owed answers together into one condition, and tells who must know.

@@ -12,6 +12,10 @@ use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, 
 use tokio_tungstenite::tungstenite::http::{HeaderMap, StatusCode, header};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 
+/// What may wait in a socket besides the largest frame that is sent to it: pongs, a close frame, and what
+/// the host says of itself.
+const ROOM: usize = 1 << 20;
+
 /// Idle sessions must be cheap: the default buffers cost 133 KiB each, these 8 KiB.
 const BUFFER: usize = 4 << 10;
 
@@ -31,12 +35,12 @@ pub(super) async fn upgrade(
     socket: TcpStream,
     deadline: Instant,
     limits: &Limits,
+    max_frame_bytes: Option<usize>,
 ) -> Result<(WebSocketStream<TcpStream>, Option<Secret>), HandshakeError> {
-    let config = WebSocketConfig::default()
-        .read_buffer_size(BUFFER)
-        .write_buffer_size(BUFFER)
+    let largest = limits.frame_to_extended.max(limits.frame_to_base).max(max_frame_bytes.unwrap_or(0));
+    let config = config()
         // The connection lets one frame in at a time; the session's outbox holds the rest, counted.
-        .max_write_buffer_size(usize::MAX)
+        .max_write_buffer_size(largest.saturating_add(ROOM))
         .max_message_size(Some(limits.frame_from_plugin))
         .max_frame_size(Some(limits.frame_from_plugin));
     let local = socket.local_addr().map_err(|error| Box::new(error.into()))?;
@@ -55,10 +59,17 @@ pub(super) async fn upgrade(
 pub(super) async fn refuse(socket: TcpStream, deadline: Instant, code: u16, reason: &str) {
     let Ok(local) = socket.local_addr() else { return };
     let check = |request: &Request, response: Response| refuse_browsers(request, response, local);
-    let upgrade = tokio_tungstenite::accept_hdr_async(socket, check);
+    // Nobody listens to what is said to somebody who is refused.
+    let config =
+        config().max_write_buffer_size(ROOM).max_message_size(Some(BUFFER)).max_frame_size(Some(BUFFER));
+    let upgrade = tokio_tungstenite::accept_hdr_async_with_config(socket, check, Some(config));
     let Ok(Ok(mut socket)) = timeout_at(deadline, upgrade).await else { return };
     let frame = CloseFrame { code: code.into(), reason: reason.into() };
     let _ = timeout_at(deadline, socket.close(Some(frame))).await;
+}
+
+fn config() -> WebSocketConfig {
+    WebSocketConfig::default().read_buffer_size(BUFFER).write_buffer_size(BUFFER)
 }
 
 /// Answers 403 to the upgrade of a page: a browser always sends its origin, a plugin sends none, or

@@ -12,6 +12,7 @@ mod handshake;
 mod liveness;
 mod peer;
 mod topics;
+mod turn;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,7 +31,7 @@ use crate::config::HostConfig;
 use crate::dispatcher::Dispatcher;
 use crate::logs::{Logs, NewLine};
 use crate::registry::{Launch, LaunchEvent, PrivateListener, Registry};
-use crate::web::Metering;
+use crate::web::{Acceptor, Metering};
 pub use authorize::Misses;
 use connection::Connection;
 use peer::Identity;
@@ -102,21 +103,17 @@ impl Bus {
                 return;
             }
         };
+        let mut listener = Acceptor::new(listener, "bus of a launch", b"");
         let mut dials = DialRate::default();
         loop {
-            let accepted = tokio::select! {
+            let (socket, peer) = tokio::select! {
                 () = stop.cancelled() => return,
                 () = over.cancelled() => return,
-                accepted = listener.accept() => accepted,
+                accepted = listener.next() => accepted,
             };
-            match accepted {
-                Ok((socket, peer)) => {
-                    let bus = Arc::clone(&self);
-                    let (launch, over) = (Arc::clone(&launch), over.clone());
-                    tasks.spawn(async move { bus.greet(socket, peer, launch, over).await });
-                }
-                Err(error) => warn!(plugin = %launch.plugin, %error, "a connection cannot be accepted"),
-            }
+            let bus = Arc::clone(&self);
+            let (launch, session_over) = (Arc::clone(&launch), over.clone());
+            tasks.spawn(async move { bus.greet(socket, peer, launch, session_over).await });
             tokio::select! {
                 () = over.cancelled() => return,
                 () = dials.next() => {}
@@ -159,7 +156,8 @@ impl Bus {
                 return;
             }
         };
-        match handshake::upgrade(socket, deadline, &self.config.limits).await {
+        let largest = launch.entry.max_frame_bytes;
+        match handshake::upgrade(socket, deadline, &self.config.limits, largest).await {
             Ok((socket, token)) => {
                 let connection = Connection::new(self, socket, Some(launch), verified, token, deadline);
                 connection.run(over).await;
@@ -176,28 +174,24 @@ impl Bus {
         tasks: TaskTracker,
         stop: CancellationToken,
     ) {
+        let mut listener = Acceptor::new(listener, "shared bus", b"");
         let mut dials = DialRate::default();
         loop {
-            let accepted = tokio::select! {
+            let (socket, _) = tokio::select! {
                 () = stop.cancelled() => return,
-                accepted = listener.accept() => accepted,
+                accepted = listener.next() => accepted,
             };
-            match accepted {
-                Ok((socket, _)) => {
-                    let (bus, stop) = (Arc::clone(&self), stop.clone());
-                    tasks.spawn(async move {
-                        let deadline = Instant::now() + bus.config.limits.register_within;
-                        let Ok(()) = socket.set_nodelay(true) else { return };
-                        match handshake::upgrade(socket, deadline, &bus.config.limits).await {
-                            Ok((socket, token)) => {
-                                Connection::new(bus, socket, None, false, token, deadline).run(stop).await;
-                            }
-                            Err(refusal) => debug!(%refusal, "no session came of a connection"),
-                        }
-                    });
+            let (bus, session_stop) = (Arc::clone(&self), stop.clone());
+            tasks.spawn(async move {
+                let deadline = Instant::now() + bus.config.limits.register_within;
+                let Ok(()) = socket.set_nodelay(true) else { return };
+                match handshake::upgrade(socket, deadline, &bus.config.limits, None).await {
+                    Ok((socket, token)) => {
+                        Connection::new(bus, socket, None, false, token, deadline).run(session_stop).await;
+                    }
+                    Err(refusal) => debug!(%refusal, "no session came of a connection"),
                 }
-                Err(error) => warn!(%error, "a connection to the shared bus cannot be accepted"),
-            }
+            });
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = dials.next() => {}

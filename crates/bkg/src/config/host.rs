@@ -91,8 +91,18 @@ pub struct HttpLimits {
     pub json_depth: usize,
     /// The whole of a request, from its headers to the last byte of the answer.
     pub request_timeout: Duration,
+    /// How long a client may take nothing of what it is sent.
+    pub write_timeout: Duration,
+    /// How long a body may take, besides the time that [`HttpLimits::body_rate`] gives it.
+    pub body_timeout: Duration,
+    /// How many bytes of a body are to arrive each second, on average.
+    pub body_rate: usize,
     /// How many connections may be open.
     pub connections: usize,
+    /// How many of them one address may have that is elsewhere.
+    pub connections_per_address: usize,
+    /// How many of those may not have shown a valid credential yet.
+    pub unproven_per_address: usize,
 }
 
 /// The bounds of what waits for a free slot of one plugin.
@@ -177,7 +187,12 @@ impl Default for HttpLimits {
             body_bytes: 16 << 20,
             json_depth: 64,
             request_timeout: Duration::from_secs(600),
+            write_timeout: Duration::from_secs(60),
+            body_timeout: Duration::from_secs(30),
+            body_rate: 1 << 10,
             connections: 4_096,
+            connections_per_address: 512,
+            unproven_per_address: 256,
         }
     }
 }
@@ -971,6 +986,9 @@ mod tests {
                 pong_within_ms = 1039
                 in_flight = 8
                 in_flight_from_plugin = 9
+                in_flight_from_plugin_bytes = 1000047
+                unread_bytes = 1000040
+                unread_frames = 41
                 unreadable_frames = 10
                 unreadable_window_ms = 1011
                 cancel_degrades_after_ms = 1012
@@ -983,7 +1001,12 @@ mod tests {
                 body_bytes = 10019
                 json_depth = 20
                 request_timeout_ms = 1021
+                write_timeout_ms = 1042
+                body_timeout_ms = 1043
+                body_bytes_per_second = 44
                 connections = 22
+                connections_per_address = 45
+                unproven_per_address = 46
                 queue_requests = 23
                 queue_bytes = 24
                 queue_wait_ms = 25
@@ -1024,6 +1047,9 @@ mod tests {
                 pong_within: ms(1039),
                 in_flight: 8,
                 in_flight_from_plugin: 9,
+                in_flight_from_plugin_bytes: 1_000_047,
+                unread_bytes: 1_000_040,
+                unread_frames: 41,
                 unreadable_frames: 10,
                 unreadable_window: ms(1011),
                 cancel_degrades_after: ms(1012),
@@ -1041,7 +1067,12 @@ mod tests {
                 body_bytes: 10_019,
                 json_depth: 20,
                 request_timeout: ms(1021),
+                write_timeout: ms(1042),
+                body_timeout: ms(1043),
+                body_rate: 44,
                 connections: 22,
+                connections_per_address: 45,
+                unproven_per_address: 46,
             }
         );
         assert_eq!(config.queue, QueueLimits { requests: 23, bytes: 24, wait: ms(25) });

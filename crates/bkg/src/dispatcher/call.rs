@@ -234,7 +234,11 @@ impl Stream {
             }
             None => {
                 self.call.cancel = None;
-                Item::End(Err(self.call.failed(Failure::Disconnected)))
+                // Its session gave it up when the time was over, or is itself over.
+                let is_late = Instant::now() >= self.call.deadline;
+                let error =
+                    if is_late { self.call.timed_out() } else { self.call.failed(Failure::Disconnected) };
+                Item::End(Err(error))
             }
         };
         if let Item::End(outcome) = &item {

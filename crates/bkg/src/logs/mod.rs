@@ -32,6 +32,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
+use crate::clock::Evenness;
 use journal::Journal;
 use queue::Queue;
 
@@ -138,10 +139,15 @@ impl Logs {
     /// # Errors
     /// The system has no thread to give.
     pub fn open(plugins: &Path, settings: LogSettings) -> io::Result<Self> {
-        Self::open_at(plugins, settings, Arc::new(Timestamp::now))
+        Self::open_at(plugins, settings, Arc::new(Timestamp::now), Evenness::default())
     }
 
-    fn open_at(plugins: &Path, settings: LogSettings, clock: Clock) -> io::Result<Self> {
+    fn open_at(
+        plugins: &Path,
+        settings: LogSettings,
+        clock: Clock,
+        evenness: Evenness,
+    ) -> io::Result<Self> {
         let queue = Arc::new(Queue::default());
         let counters = Arc::new(Counters::default());
         let writer = writer::Writer::new(
@@ -150,6 +156,7 @@ impl Logs {
             plugins,
             &settings,
             Arc::clone(&clock),
+            evenness,
         );
         let thread =
             std::thread::Builder::new().name("log-writer".to_owned()).spawn(move || writer.run())?;
@@ -747,7 +754,8 @@ mod tests {
         let clock = move || Timestamp::from_second(ticks.fetch_add(1, Ordering::Relaxed) as i64).unwrap();
         let settings = LogSettings { ring_lines: 5, lines_per_second: 1_000_000, ..LogSettings::default() };
         let directory = tempfile::tempdir().unwrap();
-        let logs = Logs::open_at(directory.path(), settings.clone(), Arc::new(clock)).unwrap();
+        let logs = Logs::open_at(directory.path(), settings.clone(), Arc::new(clock), Evenness::default())
+            .unwrap();
         let plugins: Vec<PluginName> = ["a", "b", "c"].map(|name| name.parse().unwrap()).into();
         for number in 0..count {
             let log = logs.plugin(&plugins[(number * number % 7 % 3) as usize]);
@@ -819,12 +827,23 @@ mod tests {
         fs::copy(&case.files()[0], gone.join("00000000000000000001.jsonl")).unwrap();
         let days = |days: i64| move || Timestamp::now() + jiff::SignedDuration::from_hours(24 * days);
 
-        let logs = Logs::open_at(case.directory.path(), case.settings.clone(), Arc::new(days(29)));
+        let open = |evenness, clock: Clock| {
+            Logs::open_at(case.directory.path(), case.settings.clone(), clock, evenness)
+        };
+        let even = |clock: &dyn Fn() -> Timestamp| Evenness::long(Instant::now(), clock());
+        let logs = open(even(&days(29)), Arc::new(days(29)));
         let case = Case { logs: logs.unwrap(), ..case };
         assert!(case.logs.close());
         assert_eq!(seqs(&case.logs.since(&plugin(), 0, 10).await), [1, 2, 3]);
 
-        let logs = Logs::open_at(case.directory.path(), case.settings.clone(), Arc::new(days(31)));
+        // A clock that was only just set is not believed.
+        let open = |evenness, clock: Clock| {
+            Logs::open_at(case.directory.path(), case.settings.clone(), clock, evenness)
+        };
+        let set = open(even(&days(29)), Arc::new(days(31))).unwrap();
+        assert!(set.close());
+        assert!(fs::metadata(gone.join("00000000000000000001.jsonl")).unwrap().len() > 0);
+        let logs = open(even(&days(31)), Arc::new(days(31)));
         let case = Case { logs: logs.unwrap(), ..case };
         assert!(case.logs.close());
         let page = case.logs.since(&plugin(), 0, 10).await;

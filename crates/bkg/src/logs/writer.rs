@@ -17,6 +17,7 @@ use super::line::LogLine;
 use super::queue::{Queue, Queued};
 use super::segments::{self, SegmentLimits, SegmentWriter};
 use super::{Clock, Counters, LogSettings};
+use crate::clock::Evenness;
 
 /// How often files that are too old are looked for, also where nobody logs.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
@@ -27,6 +28,7 @@ pub(super) struct Writer {
     plugins: PathBuf,
     settings: LogSettings,
     clock: Clock,
+    evenness: Evenness,
     files: HashMap<PluginName, Files>,
     is_failing: bool,
 }
@@ -44,6 +46,7 @@ impl Writer {
         plugins: &Path,
         settings: &LogSettings,
         clock: Clock,
+        evenness: Evenness,
     ) -> Self {
         Self {
             queue,
@@ -51,6 +54,7 @@ impl Writer {
             plugins: plugins.to_owned(),
             settings: settings.clone(),
             clock,
+            evenness,
             files: HashMap::new(),
             is_failing: false,
         }
@@ -129,8 +133,12 @@ impl Writer {
     }
 
     /// Removes what is older than it may be, of plugins that are no longer known too.
-    fn sweep(&self) {
-        let (limits, now) = (self.limits(), (self.clock)());
+    fn sweep(&mut self) {
+        let (mut limits, now) = (self.limits(), (self.clock)());
+        if !self.evenness.look(Instant::now(), now) {
+            // Nobody knows how old anything is; the bounds of size and number hold all the same.
+            limits.keep = Duration::MAX;
+        }
         for plugin in std::fs::read_dir(&self.plugins).into_iter().flatten().flatten() {
             let directory = plugin.path().join("logs");
             match segments::sweep(&directory, &limits, now) {

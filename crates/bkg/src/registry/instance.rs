@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use bkg_protocol::host::Contract;
+use bkg_protocol::host::{Contract, DropCounts};
 use bkg_protocol::message::{Condition, Event, Model, Register, Telemetry};
 use bkg_protocol::{CapabilityName, InstanceId, PluginName};
 use jiff::Timestamp;
@@ -44,6 +44,7 @@ pub struct Instance {
     registration: ArcSwap<Registration>,
     entry: ArcSwap<PluginEntry>,
     telemetry: ArcSwapOption<OwnFigures>,
+    dropped: Mutex<DropCounts>,
     condition: AtomicU8,
     /// Whether its health probe found it ill.
     is_ill: AtomicBool,
@@ -186,6 +187,7 @@ impl Instance {
             registration: ArcSwap::from_pointee(new.registration),
             entry: ArcSwap::new(new.entry),
             telemetry: ArcSwapOption::empty(),
+            dropped: Mutex::default(),
             condition: AtomicU8::new(CONDITION_HEALTHY),
             is_ill: AtomicBool::new(false),
             lost: OnceLock::new(),
@@ -235,6 +237,16 @@ impl Instance {
     /// Keeps the figures that it gave of its own process.
     pub fn set_telemetry(&self, telemetry: Telemetry) {
         self.telemetry.store(Some(Arc::new(OwnFigures { at: Timestamp::now(), telemetry })));
+    }
+
+    /// How many of its frames had no effect, by reason.
+    pub fn dropped(&self) -> DropCounts {
+        *self.dropped.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes how many of its frames had no effect so far.
+    pub fn dropped_frames(&self, counts: DropCounts) {
+        *self.dropped.lock().unwrap_or_else(PoisonError::into_inner) = counts;
     }
 
     /// Keeps an event for it if it wants the topic. Never waits; whether it may have it is the caller's

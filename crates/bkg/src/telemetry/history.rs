@@ -76,7 +76,8 @@ impl History {
     pub(super) fn forget(&mut self, now: Timestamp, has_processes: impl Fn(InstanceId) -> bool) {
         self.plugins.retain(|_, launches| {
             for kept in launches.iter_mut() {
-                let is_old = |sample: &Arc<Sample>| now.duration_since(sample.at) > KEPT_FOR;
+                // Also from a time to come: a clock that was set back would keep them for as long.
+                let is_old = |sample: &Arc<Sample>| now.duration_since(sample.at).abs() > KEPT_FOR;
                 let old = kept.samples.iter().take_while(|sample| is_old(sample)).count();
                 kept.samples.drain(..old);
             }

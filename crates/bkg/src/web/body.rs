@@ -18,6 +18,7 @@ use http_body_util::BodyExt;
 use indexmap::IndexMap;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
 
 use crate::config::HttpLimits;
 use crate::error::Problem;
@@ -27,9 +28,14 @@ const MOST_DISCARDED: usize = 64 << 20;
 const DISCARD_WITHIN: Duration = Duration::from_secs(5);
 
 /// Reads a body as one JSON value, unchanged: see [`super::Call::json`].
-pub(super) async fn read_json(parts: &Parts, body: Body, limits: &HttpLimits) -> Result<RawJson, Problem> {
+pub(super) async fn read_json(
+    parts: &Parts,
+    body: Body,
+    received: Instant,
+    limits: &HttpLimits,
+) -> Result<RawJson, Problem> {
     check_content_type(parts)?;
-    json_of(read_bytes(parts, body, limits.body_bytes).await?, limits)
+    json_of(read_bytes(parts, body, limits.body_bytes, received, limits).await?, limits)
 }
 
 /// A body that is one JSON value, unchanged.
@@ -45,7 +51,16 @@ pub(crate) fn json_of(body: Bytes, limits: &HttpLimits) -> Result<RawJson, Probl
 }
 
 /// Reads a body as it is: see [`super::Call::bytes`].
-pub(super) async fn read_bytes(parts: &Parts, mut body: Body, most: usize) -> Result<Bytes, Problem> {
+///
+/// The head came at `received`. A body has some time in any case, and more for each byte that came: one
+/// that trickles in would hold its connection, and what it has sent so far, for as long as it likes.
+pub(super) async fn read_bytes(
+    parts: &Parts,
+    mut body: Body,
+    most: usize,
+    received: Instant,
+    limits: &HttpLimits,
+) -> Result<Bytes, Problem> {
     check_encoding(parts)?;
     let too_large =
         || Problem::new(ErrorCode::PayloadTooLarge, format!("the body is larger than {most} bytes"));
@@ -57,7 +72,12 @@ pub(super) async fn read_bytes(parts: &Parts, mut body: Body, most: usize) -> Re
     // A small body is one frame and is kept as it came.
     let mut whole = Bytes::new();
     let mut gathered = BytesMut::new();
-    while let Some(frame) = body.frame().await {
+    loop {
+        let earned =
+            Duration::from_secs((whole.len() + gathered.len()) as u64) / limits.body_rate.max(1) as u32;
+        let deadline = received + limits.body_timeout + earned;
+        let frame = timeout_at(deadline, body.frame()).await.map_err(|_| too_slow(limits))?;
+        let Some(frame) = frame else { break };
         let frame =
             frame.map_err(|error| Problem::invalid(format!("the body could not be read: {error}")))?;
         let Ok(data) = frame.into_data() else { continue };
@@ -75,6 +95,15 @@ pub(super) async fn read_bytes(parts: &Parts, mut body: Body, most: usize) -> Re
         gathered.extend_from_slice(&data);
     }
     Ok(if gathered.is_empty() { whole } else { gathered.freeze() })
+}
+
+fn too_slow(limits: &HttpLimits) -> Problem {
+    let message = format!(
+        "the body did not arrive in time: after {} ms, {} bytes are to come each second",
+        limits.body_timeout.as_millis(),
+        limits.body_rate
+    );
+    Problem::new(ErrorCode::Timeout, message)
 }
 
 /// A body that goes back to the server if it is dropped before its end.

@@ -3,6 +3,7 @@
 //! Not what the routes do: that is `gateway`, `admin`, `accounts` and `live`. The invariant: a request reaches a handler
 //! only through [`Routes`], which knows the access that each route declares.
 
+mod accept;
 mod body;
 mod events;
 mod farewell;
@@ -10,12 +11,15 @@ mod guard;
 mod meter;
 mod operation;
 mod path;
+mod patient;
+mod places;
 mod proxy;
 mod routes;
 mod server;
 mod tls;
 mod upgrade;
 
+pub use accept::Acceptor;
 pub(crate) use body::{json_of, members};
 pub use events::{KEEP_ALIVE, KEEP_ALIVE_AFTER, event_headers};
 pub use guard::{Guard, SESSION_COOKIE, cookie, session_cookie};

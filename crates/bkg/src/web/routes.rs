@@ -21,6 +21,7 @@ use tokio::time::{Instant, timeout_at};
 use super::body::{read_bytes, read_json};
 use super::guard::Guard;
 use super::operation::Endpoint;
+use super::places::Place;
 use crate::auth::{AuthError, Caller};
 use crate::config::HttpLimits;
 use crate::error::{Dialect, Problem};
@@ -122,7 +123,7 @@ impl Call {
     /// `unauthorized` for who was revoked meanwhile, `unsupported_media_type` for another content type,
     /// `payload_too_large`, `invalid_request` for what is not JSON or nests too deep, or `timeout`.
     pub async fn json(&self, body: Body, limits: &HttpLimits) -> Result<RawJson, Problem> {
-        self.in_time(read_json(&self.parts, body, limits), limits).await
+        self.in_time(read_json(&self.parts, body, self.received, limits), limits).await
     }
 
     async fn in_time<T>(
@@ -146,7 +147,7 @@ impl Call {
     /// `unauthorized` for who was revoked meanwhile, `payload_too_large`, `unsupported_media_type` for a
     /// body that is compressed, `invalid_request` for one that breaks off, or `timeout`.
     pub async fn bytes(&self, body: Body, most: usize, limits: &HttpLimits) -> Result<Bytes, Problem> {
-        self.in_time(read_bytes(&self.parts, body, most), limits).await
+        self.in_time(read_bytes(&self.parts, body, most, self.received, limits), limits).await
     }
 
     /// What a `{name}` of the path stood for, decoded.
@@ -247,7 +248,14 @@ impl Routes {
                 let dialect = Dialect::of_path(request.uri().path());
                 let (parts, body) = request.into_parts();
                 let page = page.filter(|_| takes_html(&parts));
-                let answer = match guard.admit(access, &parts).await {
+                let admitted = guard.admit(access, &parts).await;
+                if admitted.is_ok()
+                    && access != Access::Public
+                    && let Some(place) = parts.extensions.get::<Arc<Place>>()
+                {
+                    place.prove();
+                }
+                let answer = match admitted {
                     Ok(caller) => handler(state, Call { caller, parts, received }, body).await,
                     Err(problem) => Err(problem),
                 };

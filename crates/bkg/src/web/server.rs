@@ -7,7 +7,6 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -29,8 +28,11 @@ use tower_service::Service;
 use tracing::{error, warn};
 use uuid::Uuid;
 
+use super::accept::Acceptor;
 use super::body::{discard, returning};
 use super::farewell;
+use super::patient::Patient;
+use super::places::Places;
 use super::proxy::{Scheme, TrustedProxies};
 use super::routes::RequestId;
 use super::tls::Tls;
@@ -40,11 +42,30 @@ use crate::error::{Dialect, Problem};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
-/// How long accepting rests when the machine has no descriptor left: without it the loop would spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// What is heard by whoever comes while the machine has no descriptor left.
+const NO_DESCRIPTOR: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
+    retry-after: 1\r\nconnection: close\r\ncontent-length: 138\r\n\r\n\
+    {\"error\":{\"message\":\"the host has no descriptor left for a connection: try again\",\
+    \"type\":\"server_error\",\"param\":null,\"code\":\"overloaded\"}}";
+/// How many are told at once that their address has too many connections; others are closed without a word.
+const REFUSED_AT_ONCE: usize = 32;
+/// How long somebody has to hear it.
+const REFUSED_WITHIN: Duration = Duration::from_secs(2);
 
 /// How many headers hyper takes unless it is told otherwise.
 const DEFAULT_HEADER_COUNT: usize = 100;
+
+/// Something that is said once: whoever scans the port would fill the log.
+#[derive(Debug, Default)]
+struct Once {
+    was: bool,
+}
+
+impl Once {
+    fn is_first(&mut self) -> bool {
+        !std::mem::replace(&mut self.was, true)
+    }
+}
 
 /// A listener that the caller bound, and who comes in through it.
 #[derive(Debug)]
@@ -91,8 +112,8 @@ impl Server {
     /// Accepts until `stop` fires, and returns when the last request has ended or is abandoned.
     pub async fn run(self, listeners: Vec<Listener>, stop: CancellationToken) {
         // Whoever fills the places of other machines does not keep the operator of this one out.
-        let here = Arc::new(Semaphore::new(self.limits.connections));
-        let elsewhere = Arc::new(Semaphore::new(self.limits.connections));
+        let here = Arc::new(Places::new(&self.limits));
+        let elsewhere = Arc::new(Places::new(&self.limits));
         let connections = TaskTracker::new();
         let loops = TaskTracker::new();
         for listener in listeners {
@@ -111,43 +132,73 @@ impl Server {
     async fn accept(
         self,
         Listener { socket: listener, entrance }: Listener,
-        places: Arc<Semaphore>,
+        places: Arc<Places>,
         connections: TaskTracker,
         stop: CancellationToken,
     ) {
-        let turned_away = AtomicBool::new(false);
+        // Over TLS an excuse in plain text would be noise.
+        let excuse = if matches!(entrance, Entrance::Tls(_)) { b"" } else { NO_DESCRIPTOR };
+        let mut listener = Acceptor::new(listener, "http", excuse);
+        let refusals = Arc::new(Semaphore::new(REFUSED_AT_ONCE));
+        let (mut turned_away, mut refused) = (Once::default(), Once::default());
         loop {
-            let place = tokio::select! {
+            let one_of_all = tokio::select! {
                 () = stop.cancelled() => return,
-                place = Arc::clone(&places).acquire_owned() => place.expect("the semaphore is never closed"),
+                one_of_all = places.one_of_all() => one_of_all,
             };
-            let accepted = tokio::select! {
+            let (socket, peer) = tokio::select! {
                 () = stop.cancelled() => return,
-                accepted = listener.accept() => accepted,
+                accepted = listener.next() => accepted,
             };
-            match accepted {
-                Ok((_, peer)) if !self.lets_in(&entrance, peer.ip()) => {
-                    // Once: whoever scans the port would fill the log.
-                    if !turned_away.swap(true, Ordering::Relaxed) {
-                        warn!(%peer, "somebody who is not in `api.trusted_proxies` was turned away; others will be without a word");
-                    }
+            if !self.lets_in(&entrance, peer.ip()) {
+                if turned_away.is_first() {
+                    warn!(%peer, "somebody who is not in `api.trusted_proxies` was turned away; others will be without a word");
                 }
-                Ok((socket, peer)) => {
-                    let takeover = Takeover {
-                        place: Arc::new(place),
-                        tasks: connections.clone(),
-                        stop: stop.clone(),
-                        drain: self.drain,
-                    };
-                    let serving = self.clone().serve(entrance.clone(), socket, peer.ip(), takeover);
-                    connections.spawn(serving);
-                }
-                Err(problem) => {
-                    warn!(error = %problem, "a connection cannot be accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
+                continue;
             }
+            let place = if matches!(entrance, Entrance::ThisMachine) || self.proxies.trusts(peer.ip()) {
+                Ok(Places::uncounted(one_of_all))
+            } else {
+                places.counted(one_of_all, peer.ip())
+            };
+            let (server, place) = match place {
+                Ok(place) => (self.clone(), place),
+                Err(full) => {
+                    if refused.is_first() {
+                        warn!(%peer, "somebody was refused a connection: {full}; others will be without a word");
+                    }
+                    let Ok(permit) = Arc::clone(&refusals).try_acquire_owned() else { continue };
+                    (self.refusing(&full.to_string()), Places::uncounted(permit))
+                }
+            };
+            let takeover = Takeover {
+                place: Arc::new(place),
+                tasks: connections.clone(),
+                stop: stop.clone(),
+                drain: self.drain,
+            };
+            connections.spawn(server.serve(entrance.clone(), socket, peer.ip(), takeover));
         }
+    }
+
+    /// The server for a connection that is refused: it says so, and closes.
+    fn refusing(&self, why: &str) -> Self {
+        let problem = Problem {
+            retry_after: Some(Duration::from_secs(1)),
+            ..Problem::new(ErrorCode::Overloaded, why)
+        };
+        let say = move |request: Request<Body>| {
+            let mut response = problem.response(Dialect::of_path(request.uri().path()));
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            std::future::ready(response)
+        };
+        let limits = HttpLimits {
+            first_byte_timeout: REFUSED_WITHIN,
+            header_read_timeout: REFUSED_WITHIN,
+            write_timeout: REFUSED_WITHIN,
+            ..self.limits.clone()
+        };
+        Self { router: Router::new().fallback(say), limits, ..self.clone() }
     }
 
     fn lets_in(&self, entrance: &Entrance, peer: IpAddr) -> bool {
@@ -203,6 +254,9 @@ impl Server {
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             let mut notes = std::mem::take(request.extensions_mut());
             proxies.note(peer, scheme, request.headers(), &mut notes);
+            if takeover.place.is_counted() {
+                notes.insert(Arc::clone(&takeover.place));
+            }
             if request.headers().contains_key(header::UPGRADE) {
                 notes.insert(takeover.clone());
             }
@@ -234,7 +288,7 @@ impl Server {
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.header_read_timeout)
             .max_buf_size(self.limits.header_bytes.max(8 << 10))
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(TokioIo::new(Patient::new(stream, self.limits.write_timeout)), service)
             .with_upgrades();
         let mut connection = std::pin::pin!(connection);
         // A client that breaks its connection is nothing to report.

@@ -14,7 +14,6 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{sleep, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -23,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use super::places::Place;
 use super::routes::Call;
 use crate::auth::Caller;
 use crate::error::{Dialect, Problem};
@@ -38,6 +38,8 @@ pub type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
 /// Idle sockets must be cheap: the default buffers cost 133 KiB each, these 8 KiB.
 const BUFFER: usize = 4 << 10;
+/// The largest message to a client, with room for pongs.
+const LARGEST_TO_CLIENT: usize = 64 << 20;
 /// How long the client may take to read that its request was granted.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 /// How long a socket may take to say goodbye to a caller who was revoked.
@@ -47,7 +49,7 @@ const GOODBYE_WITHIN: Duration = Duration::from_secs(3);
 #[derive(Clone)]
 pub(super) struct Takeover {
     /// The connection's place, held for as long as anything of it is left.
-    pub(super) place: Arc<OwnedSemaphorePermit>,
+    pub(super) place: Arc<Place>,
     /// Where the tasks of connections run that the stop waits for.
     pub(super) tasks: TaskTracker,
     /// Fires when the host stops.
@@ -170,7 +172,7 @@ fn config(largest: usize) -> WebSocketConfig {
         .write_buffer_size(BUFFER)
         // Whoever serves the socket hands it one message at a time, and the next when that is written. Pongs
         // come on top, so it also stops reading while too many of them wait.
-        .max_write_buffer_size(usize::MAX)
+        .max_write_buffer_size(LARGEST_TO_CLIENT)
         .max_message_size(Some(largest))
         .max_frame_size(Some(largest))
 }

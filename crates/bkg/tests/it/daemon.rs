@@ -27,6 +27,8 @@ pub struct Place {
     directory: TempDir,
     environment: Vec<(&'static str, String)>,
     arguments: Vec<String>,
+    /// How many descriptors daemons may have.
+    descriptors: Option<u32>,
 }
 
 /// A daemon that is ready, or was.
@@ -41,7 +43,7 @@ impl Place {
     pub fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         copy_bundled("apikeys", &directory.path().join("plugins"), &json!({ "bcryptCost": 4 }));
-        Self { directory, environment: Vec::new(), arguments: Vec::new() }
+        Self { directory, environment: Vec::new(), arguments: Vec::new(), descriptors: None }
     }
 
     /// Adds a plugin of the repository's own `plugins`.
@@ -58,6 +60,20 @@ impl Place {
     /// Daemons are started with these arguments as well from now on.
     pub fn serve_with(&mut self, arguments: &[&str]) {
         self.arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+    }
+
+    /// Daemons may have so many descriptors from now on.
+    pub fn with_descriptors(mut self, most: u32) -> Self {
+        self.descriptors = Some(most);
+        self
+    }
+
+    /// Daemons are started with these lines of configuration from now on.
+    pub fn configured(mut self, lines: &str) -> Self {
+        let file = self.directory.path().join("bkg.toml");
+        fs::write(&file, lines).unwrap();
+        self.serve_with(&["--config", file.to_str().expect("temporary directories have plain names")]);
+        self
     }
 
     pub fn data_dir(&self) -> PathBuf {
@@ -106,7 +122,15 @@ impl Place {
 
     fn spawn(&self) -> Child {
         let log = File::options().create(true).append(true).open(self.directory.path().join("log"));
-        let mut command = self.command();
+        let mut command = match self.descriptors {
+            None => self.command(),
+            Some(most) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", "ulimit -n \"$1\"; shift; exec \"$@\"", "sh", &most.to_string()]);
+                self.set_up(shell.arg(env!("CARGO_BIN_EXE_bkg")));
+                shell
+            }
+        };
         command.args(["serve", "--api-port", "0", "--bus-port", "0", "--plugins-dir"]);
         command.arg(self.directory.path().join("plugins")).args(&self.arguments);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.unwrap()).spawn().unwrap()
@@ -119,19 +143,27 @@ impl Place {
 
     fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bkg"));
+        self.set_up(&mut command);
+        command
+    }
+
+    fn set_up(&self, command: &mut Command) {
         command.current_dir(self.directory.path()).arg("--data-dir").arg(self.data_dir());
         command.env_remove("ADMIN_PASSWORD").env_remove("BKG_API_KEY").env_remove("BKG_LOG");
         // Logins of the command line are kept below the home directory, which must not be the tester's.
         command.env("HOME", self.directory.path()).env_remove("XDG_CONFIG_HOME");
         command.env("BKG_CACHE_DIR", self.directory.path().join("cache"));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command
     }
 }
 
 impl Daemon {
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Somebody who has the root key.

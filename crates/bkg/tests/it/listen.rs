@@ -128,6 +128,68 @@ fn credentials() -> Value {
 }
 
 #[tokio::test]
+async fn an_address_has_as_many_connections_as_it_may_and_hears_it_when_it_wants_more() {
+    let authority = Authority::new();
+    authority.renew();
+    let bounds = "limits.connections_per_address = 3\nlimits.unproven_per_address = 2";
+    let host = TestHost::builder().config(&authority.config()).config(bounds).start().await;
+    let connect = async || authority.connect(elsewhere(&host), &[&version::TLS13]).await;
+    let get = |path| http_get(&host, path);
+    let mut held = vec![connect().await.unwrap(), connect().await.unwrap()];
+    let told = |reply: &Reply, key: &str| {
+        assert_eq!((reply.status.as_u16(), reply.code()), (503, "overloaded".to_owned()));
+        assert!(reply.text.contains(key), "{}", reply.text);
+        assert!(header(reply, "x-request-id").is_some() && header(reply, "retry-after") == Some("1"));
+        assert_eq!(header(reply, "connection"), Some("close"));
+    };
+    told(
+        &authority.send(&host, Method::GET, "/health", Ask::default()).await,
+        "limits.unproven_per_address",
+    );
+    assert_eq!(host.get("/health").await.status, 200, "this machine has places of its own");
+
+    // Whoever shows a credential that opens something makes room for somebody who has not.
+    for socket in &mut held {
+        let answer = exchange(socket, &get("/v1/models")).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    held.push(connect().await.unwrap());
+    told(
+        &authority.send(&host, Method::GET, "/health", Ask::default()).await,
+        "limits.connections_per_address",
+    );
+    drop(held);
+    let answered = async {
+        while authority.send(&host, Method::GET, "/health", Ask::default()).await.status != 200 {}
+    };
+    timeout(PATIENCE, answered).await.expect("a place that was left is free");
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_may_have_any_number_of_connections() {
+    let authority = Authority::new();
+    authority.renew();
+    let bounds = "limits.unproven_per_address = 1\napi.trusted_proxies = ['127.0.0.1']";
+    let host = TestHost::builder().config(&authority.config()).config(bounds).start().await;
+    let connect = async || authority.connect(elsewhere(&host), &[&version::TLS13]).await;
+    let _held = (connect().await.unwrap(), connect().await.unwrap());
+    assert_eq!(authority.send(&host, Method::GET, "/health", Ask::default()).await.status, 200);
+}
+
+/// A request with the root key, as it stands on the wire.
+fn http_get(host: &TestHost, path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\n\r\n", host.key())
+}
+
+/// What a connection that stays open answers, as far as it has come.
+async fn exchange(socket: &mut TlsStream<TcpStream>, request: &str) -> String {
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 4 << 10];
+    let read = timeout(PATIENCE, socket.read(&mut answer)).await.expect("an answer in time").unwrap();
+    String::from_utf8_lossy(&answer[..read]).into_owned()
+}
+
+#[tokio::test]
 async fn over_tls_everything_is_as_on_loopback() {
     let authority = Authority::new();
     authority.renew();

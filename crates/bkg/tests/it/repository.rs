@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules of the daemon, in columns: an import may only point to a later column.
-const COLUMNS: [&[&str]; 12] = [
+const COLUMNS: [&[&str]; 13] = [
     &["cli"],
     &["app", "conformance", "scaffold"],
     &["gateway", "admin", "accounts", "api", "live", "reference", "dev"],
@@ -17,6 +17,7 @@ const COLUMNS: [&[&str]; 12] = [
     &["dispatcher"],
     &["registry"],
     &["logs", "store", "config"],
+    &["clock"],
 ];
 
 fn column(module: &str) -> Option<usize> {

@@ -9,7 +9,7 @@ mod record;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bkg_protocol::{CapabilityName, PluginName};
 use bkg_sqlite::Database;
@@ -20,6 +20,7 @@ use tracing::warn;
 pub use record::{UsageFilter, UsageRecord};
 
 use super::StoreError;
+use crate::clock::Evenness;
 
 /// How many rows wait to be written, up to 10 MB: more requests than a host serves in the second that they
 /// wait. What comes beyond that is dropped and counted.
@@ -101,6 +102,7 @@ struct Waiting {
     /// The number of the last row that was written, in a transaction that may yet have failed.
     newest: i64,
     dropped: u64,
+    evenness: Evenness,
 }
 
 /// A place in the database's queue. The database may give it up without having used it; then the next row
@@ -257,7 +259,11 @@ impl Buffer {
             ])?;
         }
         let newest = connection.last_insert_rowid();
-        self.bounds.remove_old(connection, newest, stored(rows.len() as u64) + REMOVED_AT_ONCE)?;
+        let now = Timestamp::now();
+        // While nobody knows how old anything is, nothing is too old.
+        let is_known = self.lock().evenness.look(Instant::now(), now);
+        let oldest = now.checked_sub(self.bounds.kept_for).ok().filter(|_| is_known);
+        self.bounds.remove_old(connection, newest, oldest, stored(rows.len() as u64) + REMOVED_AT_ONCE)?;
         self.lock().newest = newest;
         Ok(())
     }
@@ -266,13 +272,19 @@ impl Buffer {
 impl Bounds {
     /// Removes up to `most` rows that are too many, and up to as many that are too old; never the newest,
     /// by which the next batch sees that this one's transaction did not fail.
-    fn remove_old(&self, connection: &Connection, newest: i64, most: i64) -> rusqlite::Result<()> {
+    fn remove_old(
+        &self,
+        connection: &Connection,
+        newest: i64,
+        oldest: Option<Timestamp>,
+        most: i64,
+    ) -> rusqlite::Result<()> {
         connection
             .prepare_cached(
                 "DELETE FROM usage WHERE id IN (SELECT id FROM usage WHERE id <= ?1 ORDER BY id LIMIT ?2)",
             )?
             .execute([newest - self.kept, most])?;
-        let oldest = Timestamp::now().checked_sub(self.kept_for).unwrap_or(Timestamp::MIN);
+        let Some(oldest) = oldest else { return Ok(()) };
         connection
             .prepare_cached(
                 "DELETE FROM usage WHERE id IN
@@ -526,6 +538,7 @@ mod tests {
             usage.buffer.push(UsageRow { at: days(29), ..row(&format!("r_{number}")) });
         }
         usage.flush().unwrap();
+        usage.buffer.lock().evenness = Evenness::long(Instant::now(), Timestamp::now());
         let age = days(31).as_microsecond();
         host.tamper(&format!("UPDATE usage SET at = {age} WHERE id <= 1400"));
         let mut before = count(&host);

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import faults
 from session import Frame, Plugin, Request, capability, now_ms
-from websocket import BINARY, TEXT, Closed, Refused, WebSocket
+from websocket import BINARY, PING, TEXT, Closed, Refused, WebSocket, masked_with_zero
 
 # What is well behaved, so that a test can tell that the rest still works.
 
@@ -342,6 +342,55 @@ async def flood_logs(plugin: Plugin, request: Request) -> None:
         else:
             await plugin.send(type="log", plugin=plugin.name, level="info", message=f"{number} {message}")
     await request.answer({"lines": request.option("lines", 10_000)})
+
+
+@capability("test.flood")
+async def flood(plugin: Plugin, request: Request) -> None:
+    socket = plugin.socket_now()
+    transport = socket.writer.transport
+    if not request.option("reads", False):
+        # The stream reader does not know of it, and so never resumes by itself.
+        transport.pause_reading()
+    kind, size, frames = request.option("kind", "unknown"), request.option("size", 1), request.option("frames", 0)
+    batch = max(1, min(512, (64 << 10) // size))
+    sent, patience = 0, request.option("patienceMs", 3_000) / 1000
+    blocked = False
+    while not blocked and (frames == 0 or sent < frames):
+        socket.writer.write(b"".join(flooding(kind, sent + number, size) for number in range(batch)))
+        sent += batch
+        try:
+            # What the host does not take for so long it means not to take.
+            await asyncio.wait_for(socket.writer.drain(), patience)
+        except TimeoutError:
+            blocked = True
+        except ConnectionError:
+            raise Closed(1006) from None
+        await asyncio.sleep(0)
+    transport.resume_reading()
+    await request.answer({"sent": sent, "blocked": blocked})
+
+
+def flooding(kind: str, number: int, size: int) -> bytes:
+    """One frame of a flood; its mask is zero, which costs nothing."""
+    own = {"requestId": f"flood-{number}"}
+    match kind:
+        case "pings":
+            return masked_with_zero(PING, b"x" * min(size, 125))
+        case "binary":
+            return masked_with_zero(BINARY, b"x" * size)
+        case "unanswerable":
+            # As long as an id may be: the answer repeats it.
+            own = {"requestId": f"flood-{number:0>120}"}
+            frame = {"type": "request", **own, "capability": "host.authorize", "payload": "x" * size}
+        case "asks":
+            frame = {"type": "request", **own, "capability": "test.echo", "payload": "x" * size}
+        case "misfits":
+            frame = {"type": "request", **own, "capability": ["x" * size], "payload": None}
+        case "moods":
+            frame = {"type": "health", "plugin": "misbehave", "status": ("up", "degraded")[number % 2]}
+        case _:
+            frame = {"type": "fromTheFuture", "filler": "x" * size}
+    return masked_with_zero(TEXT, json.dumps(frame).encode())
 
 
 @capability("test.drop")

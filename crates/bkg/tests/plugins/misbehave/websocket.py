@@ -72,14 +72,7 @@ class WebSocket:
 
     async def send_frame(self, opcode: int, payload: bytes, *, masked: bool = True) -> None:
         """Writes one final frame and waits until the socket takes more."""
-        size = len(payload)
-        flag = 0x80 if masked else 0
-        if size < 126:
-            head = struct.pack("!BB", 0x80 | opcode, flag | size)
-        elif size < 1 << 16:
-            head = struct.pack("!BBH", 0x80 | opcode, flag | 126, size)
-        else:
-            head = struct.pack("!BBQ", 0x80 | opcode, flag | 127, size)
+        head = _head(opcode, len(payload), masked=masked)
         if masked:
             mask = os.urandom(4)
             head += mask
@@ -140,6 +133,21 @@ class WebSocket:
             return bool(first & 0x80), first & 0x0F, await self.reader.readexactly(size)
         except (asyncio.IncompleteReadError, ConnectionError):
             raise Closed(1006) from None
+
+
+def masked_with_zero(opcode: int, payload: bytes) -> bytes:
+    """A whole final frame whose mask is zero, for floods: the payload stays as it is."""
+    return _head(opcode, len(payload), masked=True) + bytes(4) + payload
+
+
+def _head(opcode: int, size: int, *, masked: bool) -> bytes:
+    """The head of a final frame, up to its mask."""
+    flag = 0x80 if masked else 0
+    if size < 126:
+        return struct.pack("!BB", 0x80 | opcode, flag | size)
+    if size < 1 << 16:
+        return struct.pack("!BBH", 0x80 | opcode, flag | 126, size)
+    return struct.pack("!BBQ", 0x80 | opcode, flag | 127, size)
 
 
 def _exclusive_or(payload: bytes, mask: bytes) -> bytes:
