@@ -4,6 +4,7 @@
 //! supervisor, and the answer says what became of it or that it is under way.
 
 mod audit;
+mod backup;
 mod config;
 mod health;
 mod logs;
@@ -21,6 +22,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::backup::Backups;
 use crate::config::{Catalogue, EffectiveValue, HostConfig};
 use crate::entries::Entries;
 use crate::logs::Logs;
@@ -49,6 +51,8 @@ pub struct Admin {
     pub chronicler: Arc<Chronicler>,
     /// What plugins are configured to be.
     pub entries: Arc<Entries>,
+    /// Who takes backups.
+    pub backups: Arc<Backups>,
     /// The log lines of plugins.
     pub logs: Logs,
     /// What their processes cost.
@@ -150,7 +154,7 @@ pub fn routes(routes: Routes, admin: &Arc<Admin>) -> Routes {
         .summary(Tag::Host, "Show the host itself")
         .answers::<system::System>(200, "Its version, figures and configuration.");
     let routes = runs::routes(config::routes(routes, admin), admin);
-    logs::routes(routes, admin)
+    logs::routes(backup::routes(routes, admin), admin)
         .add(live, admin, health::live)
         .add(ready, admin, health::ready)
         .add(ports, admin, plugins::ports)

@@ -26,6 +26,7 @@ use crate::accounts::{self, Accounts};
 use crate::admin::{self, Admin};
 use crate::api::{self, Api};
 use crate::auth::{Attendance, Authenticator, Changes, FirstPassword, Provider};
+use crate::backup::Backups;
 use crate::bus::{Bus, Misses};
 use crate::config::{Catalogue, HostConfig, Loaded, NotAPlugin, Outcome, check_named, discover};
 use crate::dev::Workshop;
@@ -354,6 +355,13 @@ impl Host {
             supervisor: Arc::clone(&supervisor),
             chronicler: Arc::clone(&chronicler),
             entries: Arc::clone(&entries),
+            backups: Arc::new(Backups::new(
+                Arc::clone(&data),
+                store.clone(),
+                Arc::clone(&registry),
+                Arc::clone(&dispatcher),
+                Arc::clone(&supervisor),
+            )),
             logs: logs.clone(),
             telemetry: Arc::clone(&telemetry),
             audit: store.audit.clone(),

@@ -118,7 +118,7 @@ impl Changes {
     pub async fn take_over(&self) -> Result<(), StoreError> {
         for open in self.audit.open_intents().await? {
             // What the host itself was about to do died with it.
-            if open.action.starts_with("plugin.") {
+            if ["plugin.", "backup."].iter().any(|area| open.action.starts_with(area)) {
                 self.audit.settle(open.id, Outcome::Unknown).await?;
             } else {
                 self.remember(open.id);

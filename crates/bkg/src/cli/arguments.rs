@@ -15,6 +15,7 @@ use super::access_arguments::{KeyCommand, LoginRequest, RoleCommand, SessionComm
 use super::address::Address;
 use super::ask_arguments::{ChatRequest, RunRequest};
 use super::audit_arguments::AuditCommand;
+use super::backup::{BackupRequest, RestoreRequest};
 use super::check_arguments::CheckRequest;
 use super::entry_arguments::EntryCommand;
 use super::entry_path::EntryPath;
@@ -35,7 +36,7 @@ Exit codes:
   0    done; also when the reader of the output went away
   1    not done: no daemon, an error of the daemon or of a plugin, a state that was not reached
   2    the command line itself is wrong
-  3    serve: another daemon has the data directory; check: the check itself failed
+  3    serve, restore: another daemon has the data directory; check: the check itself failed
   4    serve: a port is taken
   5    the configuration is not valid, or its certificate cannot be used
   6    a file of the data directory, or that of saved logins, is damaged, lost, or of a newer version
@@ -143,6 +144,10 @@ pub(super) enum Command {
     /// See who did what, and check that nobody has changed that log
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Take a backup of the running daemon and its plugins, whole or not at all
+    Backup(BackupRequest),
+    /// Put a backup back, where no daemon runs
+    Restore(RestoreRequest),
     /// Check that a plugin keeps the protocol, rule by rule, without a daemon
     Check(CheckRequest),
     /// Write the completions of a shell

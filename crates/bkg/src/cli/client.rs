@@ -208,13 +208,36 @@ impl Client {
         into: &mut impl io::Write,
         failed: impl FnOnce(io::Error) -> CliError,
     ) -> Result<u64, CliError> {
-        let request =
-            self.request(Method::GET, path).body(String::new()).expect("the request is well-formed");
-        let name = name_of(&Method::GET, path);
+        self.copied(Method::GET, path, Some(PROMPT), into, failed)
+    }
+
+    /// Has something made that may be large and take its time, and copies it as it comes.
+    ///
+    /// # Errors
+    /// As those of [`Client::download`].
+    pub(super) fn fetch_posted(
+        &self,
+        path: &str,
+        into: &mut impl io::Write,
+        failed: impl FnOnce(io::Error) -> CliError,
+    ) -> Result<u64, CliError> {
+        self.copied(Method::POST, path, None, into, failed)
+    }
+
+    fn copied(
+        &self,
+        method: Method,
+        path: &str,
+        within: Option<Duration>,
+        into: &mut impl io::Write,
+        failed: impl FnOnce(io::Error) -> CliError,
+    ) -> Result<u64, CliError> {
+        let name = name_of(&method, path);
+        let request = self.request(method, path).body(String::new()).expect("the request is well-formed");
         let request = self
             .agent
             .configure_request(request)
-            .timeout_recv_response(Some(PROMPT))
+            .timeout_recv_response(within)
             .timeout_per_read(Some(STREAM_SILENCE))
             .build();
         let response = self.agent.run(request).map_err(|error| self.failure(&name, PROMPT, error))?;

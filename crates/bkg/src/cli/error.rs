@@ -15,6 +15,7 @@ use super::login_file::LoginFileError;
 use super::output::harmless;
 use super::secret::NoToken;
 use crate::app::AppError;
+use crate::backup::RestoreError;
 use crate::config::ConfigError;
 use crate::conformance::{KitError, TargetError};
 use crate::scaffold::ScaffoldError;
@@ -118,6 +119,9 @@ pub(super) enum CliError {
     /// The daemon could not start.
     #[error(transparent)]
     App(#[from] AppError),
+    /// A backup could not be put back.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
     /// What is to be checked.
     #[error(transparent)]
     CheckTarget(#[from] TargetError),
@@ -293,6 +297,8 @@ impl CliError {
             Self::Interrupted => 130,
             Self::Config(_) => 5,
             Self::Store { source } if source.is_about_damage() => 6,
+            Self::Restore(RestoreError::Store(StoreError::Locked { .. })) => 3,
+            Self::Restore(RestoreError::Store(error)) if error.is_about_damage() => 6,
             Self::LoginFile(LoginFileError::Damaged { .. }) => 6,
             Self::App(error) => error.exit_code(),
             _ => 1,

@@ -9,7 +9,7 @@
 //! | 0 | done; also if the reader of the output went away |
 //! | 1 | not done: no daemon, an error of the daemon or of a plugin, a state that was not reached |
 //! | 2 | the command line itself is wrong |
-//! | 3 | `serve`: another daemon has the data directory; `check`: the check itself failed |
+//! | 3 | `serve`, `restore`: another daemon has the data directory; `check`: the check itself failed |
 //! | 4 | `serve`: a port is taken |
 //! | 5 | the configuration is not valid, or its certificate cannot be used |
 //! | 6 | a file of the data directory is damaged, lost or of a newer version, or that of the saved logins |
@@ -24,6 +24,7 @@ mod arguments;
 mod ask_arguments;
 mod audit;
 mod audit_arguments;
+mod backup;
 mod chat;
 mod check;
 mod check_arguments;
@@ -165,6 +166,11 @@ fn run(arguments: Arguments, output: &mut Output) -> Result<Verdict, CliError> {
             Place::Directory(data_dir) => audit::run(&data_dir, &command, output),
             elsewhere => audit::run_elsewhere(&Target::of_process(elsewhere)?, &command, output),
         },
+        Command::Backup(request) => backup::take(&target()?, &request, output),
+        Command::Restore(request) => {
+            let place = place()?;
+            backup::restore(place.directory("what a backup is restored to")?, &request, output)
+        }
         Command::Check(request) => check::run(request, output),
         Command::Completions { shell } => manual::completions(shell, output),
         Command::Man { dir: None } => manual::page(output),

@@ -111,7 +111,7 @@ fn used(sample: &Sample) -> [String; 5] {
 }
 
 /// Bytes in the largest unit that leaves a whole in front of the point.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let (mut value, mut unit) = (bytes as f64, 0);
     while value >= 1024.0 && unit + 1 < UNITS.len() {

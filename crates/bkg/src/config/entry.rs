@@ -87,6 +87,9 @@ pub struct PluginEntry {
     /// How its versions are swapped.
     #[serde(skip_serializing_if = "SwapDefaults::is_default")]
     pub swap: SwapDefaults,
+    /// How its files are backed up, where it does not write the copies itself.
+    #[serde(skip_serializing_if = "BackupMode::is_live")]
+    pub backup: BackupMode,
     /// The resources that one launch of it may use.
     #[serde(skip_serializing_if = "ResourceLimits::is_empty")]
     pub limits: ResourceLimits,
@@ -264,6 +267,23 @@ pub enum Activation {
     OnDemand,
 }
 
+/// How the files of a plugin are backed up that does not write the copies itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BackupMode {
+    /// While it runs.
+    #[default]
+    Live,
+    /// While it is stopped for the copy.
+    Stopped,
+}
+
+impl BackupMode {
+    fn is_live(&self) -> bool {
+        *self == Self::Live
+    }
+}
+
 /// What a plugin's `prepare.sh` depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Prepare {
@@ -417,6 +437,9 @@ impl PluginEntry {
                 .unwrap_or_default(),
             overlap: fields.truth("overlap")?,
             swap: fields.swap()?,
+            backup: fields
+                .choice("backup", &[("live", BackupMode::Live), ("stopped", BackupMode::Stopped)])?
+                .unwrap_or_default(),
             limits: fields.limits()?,
             route_prefix: fields.route_prefix()?,
             scopes: fields.scopes()?,
@@ -451,6 +474,7 @@ impl PluginEntry {
             activation: Activation::default(),
             overlap: None,
             swap: SwapDefaults::default(),
+            backup: BackupMode::default(),
             route_prefix: None,
             scopes: IndexMap::new(),
             extra: Map::new(),

@@ -19,8 +19,8 @@ pub use discovery::{
     Catalogue, Discovered, NotAPlugin, Outcome, Source, bundled_plugins_dir, check_named, discover,
 };
 pub use entry::{
-    Activation, EntryError, EntrySettings, GrantedCapability, Healthcheck, Identity, PluginEntry, Prepare,
-    Probed, RestartPolicy,
+    Activation, BackupMode, EntryError, EntrySettings, GrantedCapability, Healthcheck, Identity,
+    PluginEntry, Prepare, Probed, RestartPolicy,
 };
 pub use host::{
     CgroupUse, ConfigError, EffectiveValue, HostConfig, HttpLimits, Loaded, LogFormat, LogKeys, Origin,

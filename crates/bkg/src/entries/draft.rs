@@ -81,6 +81,7 @@ const MANAGES: [&str; 15] = [
     "maxConcurrency",
     "port",
     "limits",
+    "backup",
 ];
 
 impl Editing {

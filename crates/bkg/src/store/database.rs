@@ -36,7 +36,8 @@ pub struct Store {
     pub vault: Vault,
     /// What is in effect, for people to read.
     pub mirror: Mirror,
-    database: Database,
+    pub(super) database: Database,
+    pub(super) key: AuditKey,
 }
 
 impl Store {
@@ -58,11 +59,12 @@ impl Store {
                 audit: Audit::new(database.clone(), key.clone()),
                 usage: Usage::new(database.clone()),
                 settings: Settings::new(database.clone(), key.clone()),
-                revisions: Revisions::new(database.clone(), key),
+                revisions: Revisions::new(database.clone(), key.clone()),
                 runs: Runs::new(database.clone()),
                 vault,
                 mirror: Mirror::new(data_dir, database.clone()),
                 database,
+                key,
             }),
             Err(error) => {
                 // The refusal is what counts.
@@ -446,7 +448,7 @@ pub(crate) mod tests {
         assert_eq!((verification.entries, verification.findings), (4, vec![]));
 
         // The copy is of the first version, and opens again, with the keys of now.
-        let backup = directory.path().join("bkg.db.before-2");
+        let backup = directory.path().join(format!("bkg.db.before-{}", DEFINITION.migrations.len()));
         fs::copy(&backup, path(directory.path())).unwrap();
         fs::remove_file(directory.path().join("bkg.db.seal")).unwrap();
         let version = |path: &Path| -> i64 {

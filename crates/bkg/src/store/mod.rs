@@ -7,6 +7,7 @@
 
 mod atomic;
 mod audit;
+mod backup;
 mod database;
 mod initial_password;
 pub mod ledger;
@@ -34,6 +35,7 @@ pub use audit::{
     Action, Actor, Audit, AuditFile, AuditFilter, AuditRow, EntryKind, Finding, Intent, OpenIntent,
     Outcome, Verification,
 };
+pub use backup::{DirLock, KeyPrints, begin_audit_anew, give_up_secrets, try_out};
 pub use database::Store;
 #[cfg(test)]
 pub(crate) use database::tests::tamper;

@@ -23,6 +23,8 @@ const NOT_FOR_OPERATORS: [&str; 5] = ["/v1/", "/health", "/ws", "/docs", "/opena
 
 const USES: &[(&str, &str, Use)] = &[
     ("GET", "/admin/audit", By("audit list")),
+    ("POST", "/admin/backup", By("backup")),
+    ("GET", "/admin/backup/preview", By("backup")),
     ("GET", "/admin/keys", By("key list")),
     ("POST", "/admin/keys", By("key create")),
     ("DELETE", "/admin/keys/{id}", By("key revoke")),

@@ -9,6 +9,7 @@
 mod accounts;
 mod auth;
 mod authorize;
+mod backup;
 mod bus;
 mod calls;
 mod catalogue;

@@ -8,7 +8,7 @@ const COLUMNS: [&[&str]; 13] = [
     &["cli"],
     &["app", "conformance", "scaffold"],
     &["gateway", "admin", "accounts", "api", "live", "reference", "dev"],
-    &["entries"],
+    &["entries", "backup"],
     &["plugin_object"],
     &["bus", "supervisor", "telemetry"],
     &["web"],

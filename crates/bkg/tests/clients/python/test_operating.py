@@ -204,6 +204,8 @@ AUTHORS = (
 )
 
 # Blocks that cannot be run here, or commands of one, and what shows that they are right.
+BACKUP = "test_backup_command.py::test_a_backup_is_a_plain_tar_that_begins_with_what_it_holds"
+RESTORE = "test_backup_command.py::test_a_restore_brings_back_what_was_and_keeps_what_is"
 ELSEWHERE = {
     ("README", "scripts/test "): "test_operating.py::test_a_page_can_be_followed_as_it_stands",
     # In an empty folder, with nothing running.
@@ -211,6 +213,11 @@ ELSEWHERE = {
     ("README", "bkg serve --dev"): AUTHORS,
     ("README", "plugin invoke greeter"): AUTHORS,
     ("README", "bkg check greeter"): AUTHORS,
+    ("operating", "bkg backup --preview"): BACKUP,
+    ("operating", "bkg backup nightly.tar"): BACKUP,
+    ("operating", "bkg backup --with-keys"): BACKUP,
+    ("operating", "bkg backup - |"): BACKUP,
+    ("operating", "bkg restore nightly.tar"): RESTORE,
     ("operating", "map $http_upgrade"): (
         "test_listen.py::test_behind_nginx_the_daemon_sees_clients_and_not_the_proxy"
     ),
