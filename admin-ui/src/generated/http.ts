@@ -1287,6 +1287,48 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/backup/preview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Say what a backup would take
+         * @description Needs the scope `admin`.
+         */
+        get: operations["getAdminBackupPreview"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/backup": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Take a backup
+         * @description Takes a login of the last five minutes, or the root key. The answer begins when all of it is there; one that is shorter than its `content-length` is no backup.
+         *
+         *     Needs the scope `admin`.
+         */
+        post: operations["postAdminBackup"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/health": {
         parameters: {
             query?: never;
@@ -1316,7 +1358,7 @@ export interface paths {
         };
         /**
          * Say whether the host serves
-         * @description Whether every plugin that starts with the host serves.
+         * @description Whether every plugin that starts with the host serves, and what else is wrong with the host.
          *
          *     Needs no credential.
          */
@@ -1465,6 +1507,61 @@ export interface components {
             requestId: string | null;
             /** @description The row's code in hexadecimal; see `chain`. */
             mac: string;
+        };
+        /** @description How the files of somebody are taken. */
+        BackupHow: "host" | "plugin" | "files" | "stopped";
+        /** @description Something that a backup does not hold. */
+        BackupLeftOut: {
+            /** @description Where it stands. */
+            path: string;
+            /** @description Why. */
+            why: components["schemas"]["BackupLeftOutWhy"];
+            /** @description Of a key: what tells whether another file is the same, to those who have `audit.key`. */
+            print?: string | null;
+        };
+        /** @description Why something is not in a backup. */
+        BackupLeftOutWhy: "key" | "link" | "special";
+        /** @description What a backup holds of the host or of one plugin. */
+        BackupPart: {
+            /** @description The plugin; none for the host itself. */
+            plugin?: string | null;
+            /** @description How its files are taken. */
+            how: components["schemas"]["BackupHow"];
+            /**
+             * Format: uint64
+             * @description How many they are; none while only the plugin knows.
+             */
+            files?: number | null;
+            /**
+             * Format: uint64
+             * @description How many bytes they have.
+             */
+            bytes?: number | null;
+            /** @description What else is worth knowing. */
+            note?: string | null;
+        };
+        /** @description What a backup would be at this moment. */
+        BackupPreview: {
+            /** @description Whether it would hold keys. */
+            withKeys: boolean;
+            /** @description Whether it would hold the logs of plugins. */
+            withLogs: boolean;
+            /** @description Whose files, and how they are taken. */
+            parts: components["schemas"]["BackupPart"][];
+            /**
+             * Format: uint64
+             * @description About how many bytes, without what plugins write themselves.
+             */
+            bytes: number;
+            /**
+             * Format: uint64
+             * @description How many bytes are free where it comes together.
+             */
+            free: number;
+            /** @description What would not be in it. */
+            leftOut: components["schemas"]["BackupLeftOut"][];
+            /** @description What would not work after a restore of it alone. */
+            lacks: string[];
         };
         /** @description What kind of credential a caller came with. */
         CallerKind: "root" | "key" | "session" | "other";
@@ -1674,6 +1771,15 @@ export interface components {
              */
             asked: number;
         };
+        /** @description How one launch is confined. */
+        Confinement: {
+            /** @description What tells which processes belong to the launch. */
+            group: components["schemas"]["Grouping"];
+            /** @description What enforces each limit of the entry; null where the entry sets none. */
+            limits: components["schemas"]["LimitMeans"];
+            /** @description What could not be done as wanted, one sentence each. */
+            notes: string[];
+        };
         /** @description A user name and a password. */
         Credentials: {
             /** @description The user's name. */
@@ -1683,6 +1789,39 @@ export interface components {
         };
         /** @description A number for each plugin, as text `ping:12,tester:7`. A plugin that is not named is at its beginning. */
         Cursor: string;
+        /** @description The frames of one instance that had no effect, counted since it registered. */
+        DroppedFrames: {
+            /**
+             * Format: uint64
+             * @description For requests that were given up before; nothing is wrong.
+             */
+            late: number;
+            /**
+             * Format: uint64
+             * @description For requests that it was never asked, or has answered already.
+             */
+            unknownRequest: number;
+            /**
+             * Format: uint64
+             * @description Requests under an id of which one is open.
+             */
+            duplicateRequest: number;
+            /**
+             * Format: uint64
+             * @description Of a type that this version does not know.
+             */
+            unknownType: number;
+            /**
+             * Format: uint64
+             * @description Not allowed for it, or not at that moment.
+             */
+            outOfPlace: number;
+            /**
+             * Format: uint64
+             * @description Not readable: no JSON, not as their type says, or binary.
+             */
+            unreadable: number;
+        };
         /** @description A vector. */
         Embedding: {
             /** @description `embedding`. */
@@ -1829,6 +1968,8 @@ export interface components {
              */
             timeoutMs?: number | null;
         };
+        /** @description What tells which processes belong to a launch. */
+        Grouping: "cgroup-v2" | "cgroup-v1" | "process-group";
         /** @description What was written by hand about one plugin. */
         HandEdit: {
             /** @description The plugin. */
@@ -1841,7 +1982,11 @@ export interface components {
         /** @description How the host is, in one word. */
         Health: {
             status: components["schemas"]["HealthStatus"];
+            /** @description What is not as it should be; left out where all is well. */
+            reasons?: components["schemas"]["HealthReason"][];
         };
+        /** @description What is wrong, in one word. */
+        HealthReason: "plugins-starting" | "storage-full" | "storage-failing";
         /** @description The word. */
         HealthStatus: "ok" | "ready" | "starting";
         /** @description What the daemon's own process used and held at one moment. */
@@ -1893,6 +2038,11 @@ export interface components {
              * @description Its process, where the host started it.
              */
             pid: number | null;
+            /**
+             * @description What keeps its processes together, and what enforces its limits; null for one that the host did
+             *     not start.
+             */
+            confinement: components["schemas"]["Confinement"] | null;
             /** @description How it feels. */
             status: components["schemas"]["Condition"];
             /**
@@ -1925,6 +2075,8 @@ export interface components {
             telemetry: components["schemas"]["Telemetry"] | null;
             /** @description What it told others and heard of them. */
             events: components["schemas"]["EventFigures"];
+            /** @description What it sent to no effect. */
+            dropped: components["schemas"]["DroppedFrames"];
         };
         /** @description What is asked of the plugin. */
         Invocation: {
@@ -2010,6 +2162,17 @@ export interface components {
         };
         /** @description Where a value of an entry comes from. */
         LayerOrigin: "default" | "plugin.json" | "plugins.json" | "config.json" | "saved";
+        /** @description What enforces the limits of a launch. */
+        LimitMeans: {
+            /** @description `memoryMb`. */
+            memory: components["schemas"]["Means"] | null;
+            /** @description `cpuPercent`. */
+            cpu: components["schemas"]["Means"] | null;
+            /** @description `pids`. */
+            pids: components["schemas"]["Means"] | null;
+            /** @description `files`. */
+            files: components["schemas"]["Means"] | null;
+        };
         /** @description A route where clients reach it. */
         LiveRoute: {
             /** @description The method. */
@@ -2228,6 +2391,8 @@ export interface components {
              */
             lastLoginAt?: string | null;
         };
+        /** @description What enforces one limit. */
+        Means: "cgroup-v2" | "cgroup-v1" | "rlimit" | "none";
         /** @description Some lines of many plugins, by time. */
         MergedPage: {
             /** @description The lines. */
@@ -2948,6 +3113,19 @@ export interface components {
         };
         /** @description The states of a plugin, as in the operating documentation. */
         State: "stopped" | "preparing" | "starting" | "running" | "degraded" | "draining" | "unresponsive" | "backoff" | "failed";
+        /** @description Whether changes can be written to the data directory. */
+        Storage: {
+            condition: components["schemas"]["StorageCondition"];
+            /** @description What the disk said, where it fails. */
+            reason?: string | null;
+            /**
+             * Format: uint64
+             * @description How many rows of what requests used were lost since the start.
+             */
+            usageLost: number;
+        };
+        /** @description The same in one word. */
+        StorageCondition: "sound" | "full" | "failing";
         /** @description What a stream has besides. */
         StreamOptions: {
             /** @description Whether the last chunk says what was used. */
@@ -2999,6 +3177,8 @@ export interface components {
             dataDir: string;
             /** @description What its own process costs; `null` until it was measured for the first time. */
             process: components["schemas"]["HostSample"] | null;
+            /** @description Whether changes can be written to the data directory. */
+            storage: components["schemas"]["Storage"];
             /** @description What was lost of the logs of plugins. */
             logs: components["schemas"]["LogCounters"];
             /** @description Every key in the order of `config/bkg.toml`. */
@@ -6323,6 +6503,76 @@ export interface operations {
             429: components["responses"]["RateLimitedOrQuotaExceeded"];
             500: components["responses"]["Internal"];
             503: components["responses"]["PluginUnavailable"];
+        };
+    };
+    getAdminBackupPreview: {
+        parameters: {
+            query?: {
+                /** @description Whether it holds the keys too; not unless said. */
+                keys?: boolean;
+                /** @description Whether it holds the logs of plugins too; not unless said. */
+                logs?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What it would hold, how that is taken, and what would be missing. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BackupPreview"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+            507: components["responses"]["InsufficientStorage"];
+        };
+    };
+    postAdminBackup: {
+        parameters: {
+            query?: {
+                /** @description Whether it holds the keys too; not unless said. */
+                keys?: boolean;
+                /** @description Whether it holds the logs of plugins too; not unless said. */
+                logs?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The archive. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-tar": string;
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["ForbiddenOrReauthRequired"];
+            409: components["responses"]["Conflict"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            502: components["responses"]["PluginError"];
+            503: components["responses"]["PluginUnavailable"];
+            507: components["responses"]["InsufficientStorage"];
         };
     };
     getHealth: {

@@ -144,6 +144,10 @@ export type Topic = "status" | "logs" | "telemetry" | "audit";
  */
 export type RestartPolicy = "always" | "on-failure" | "never";
 /**
+ * What enforces one limit.
+ */
+export type Means = "cgroup-v2" | "cgroup-v1" | "rlimit" | "none";
+/**
  * A place in the events of a topic.
  */
 export type Position =
@@ -266,6 +270,10 @@ export interface Plugin {
         [k: string]: unknown;
     } | null;
     /**
+     * The swap of versions that is under way, else the last one since the host started.
+     */
+    swap: Swap | null;
+    /**
      * Why the folder is no usable plugin.
      */
     error?: string | null;
@@ -308,6 +316,11 @@ export interface Instance {
      */
     pid: number | null;
     /**
+     * What keeps its processes together, and what enforces its limits; null for one that the host did
+     * not start.
+     */
+    confinement: Confinement | null;
+    /**
      * How it feels.
      */
     status: "healthy" | "degraded" | "draining" | "down";
@@ -337,6 +350,42 @@ export interface Instance {
      */
     telemetry: Telemetry | null;
     events: EventFigures;
+    dropped: DroppedFrames;
+}
+/**
+ * How one launch is confined.
+ */
+export interface Confinement {
+    /**
+     * What tells which processes belong to the launch.
+     */
+    group: "cgroup-v2" | "cgroup-v1" | "process-group";
+    limits: LimitMeans;
+    /**
+     * What could not be done as wanted, one sentence each.
+     */
+    notes: string[];
+}
+/**
+ * What enforces each limit of the entry; null where the entry sets none.
+ */
+export interface LimitMeans {
+    /**
+     * `memoryMb`.
+     */
+    memory: Means | null;
+    /**
+     * `cpuPercent`.
+     */
+    cpu: Means | null;
+    /**
+     * `pids`.
+     */
+    pids: Means | null;
+    /**
+     * `files`.
+     */
+    files: Means | null;
 }
 /**
  * `telemetry`: figures about the plugin's own process.
@@ -390,6 +439,35 @@ export interface EventFigures {
     refused: number;
 }
 /**
+ * What it sent to no effect.
+ */
+export interface DroppedFrames {
+    /**
+     * For requests that were given up before; nothing is wrong.
+     */
+    late: number;
+    /**
+     * For requests that it was never asked, or has answered already.
+     */
+    unknownRequest: number;
+    /**
+     * Requests under an id of which one is open.
+     */
+    duplicateRequest: number;
+    /**
+     * Of a type that this version does not know.
+     */
+    unknownType: number;
+    /**
+     * Not allowed for it, or not at that moment.
+     */
+    outOfPlace: number;
+    /**
+     * Not readable: no JSON, not as their type says, or binary.
+     */
+    unreadable: number;
+}
+/**
  * What the processes of one launch used and held at one moment, added up.
  */
 export interface Sample {
@@ -430,6 +508,81 @@ export interface Sample {
      * Processes that are alive.
      */
     processes: number;
+}
+/**
+ * A swap as operators see it: the one that is under way, else the last one.
+ */
+export interface Swap {
+    /**
+     * Its number, counted for each plugin since the host started.
+     */
+    number: number;
+    /**
+     * How far it is, or how it ended.
+     */
+    state:
+        | "starting"
+        | "sharing"
+        | "holding"
+        | "draining"
+        | "swapped"
+        | "rolled-back"
+        | "restarted"
+        | "superseded";
+    /**
+     * Why it was ordered.
+     */
+    why: string;
+    /**
+     * Since when it is in this state.
+     */
+    since: string;
+    /**
+     * The share of requests that the new version is tried with.
+     */
+    share?: ShareStory | null;
+    /**
+     * The version before.
+     */
+    from?: VersionStory | null;
+    /**
+     * The version that is to take over.
+     */
+    to?: VersionStory | null;
+    /**
+     * One sentence on what it waits for, or why it was rolled back.
+     */
+    reason?: string | null;
+    /**
+     * How many requests the version before had not answered when it was ended.
+     */
+    cut?: number | null;
+}
+/**
+ * A share of requests and how long it lasts.
+ */
+export interface ShareStory {
+    /**
+     * How many of 100 requests.
+     */
+    percent: number;
+    /**
+     * For how long, in milliseconds.
+     */
+    observeMs: number;
+}
+/**
+ * A version of a plugin.
+ */
+export interface VersionStory {
+    /**
+     * As it registered, else as its entry says; empty where neither says.
+     */
+    version: string;
+    /**
+     * The revision of its entry; 0 where nothing was saved.
+     */
+    revision: number;
 }
 /**
  * The numbers that things have come to: a `SUB` with one of them as `since` misses nothing.
@@ -549,6 +702,10 @@ export interface Plugin1 {
     configSchema: {
         [k: string]: unknown;
     } | null;
+    /**
+     * The swap of versions that is under way, else the last one since the host started.
+     */
+    swap: Swap | null;
     /**
      * Why the folder is no usable plugin.
      */

@@ -4,6 +4,7 @@
 //! with the corpora that are committed, so that what was found once is tried for ever. The invariant: a
 //! target is a function of its bytes alone.
 
+mod archives;
 mod configuration;
 mod frames;
 mod halves;
@@ -24,7 +25,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     // One frame, in both directions.
     Target { name: "frame", run: frames::frame },
     // Frames line by line, for both halves of a session.
@@ -41,6 +42,8 @@ pub const TARGETS: [Target; 9] = [
     Target { name: "entry", run: configuration::entry },
     // The host's own configuration file.
     Target { name: "host-configuration", run: configuration::host },
+    // A backup that is to be put back.
+    Target { name: "archive", run: archives::archive },
 ];
 
 /// The target of this name.

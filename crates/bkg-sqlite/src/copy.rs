@@ -4,15 +4,16 @@
 //! (but for a journal that a killed process left, which only writing undoes), and a copy that was not
 //! finished is not there. Migrations and whoever backs up a process's files call this.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, ErrorCode};
+use rustix::fs::OFlags;
 
 use crate::connection;
 use crate::error::CopyError;
@@ -208,7 +209,9 @@ fn without_log(source: &Path) -> rusqlite::Result<Connection> {
 /// The beginning of a database; `None` for a file that is none.
 fn header(path: &Path) -> io::Result<Option<[u8; 100]>> {
     let mut header = [0; 100];
-    match File::open(path)?.read_exact(&mut header) {
+    // A pipe that took its place is not waited for.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    match OpenOptions::new().read(true).custom_flags(flags).open(path)?.read_exact(&mut header) {
         Ok(()) => Ok(header.starts_with(MAGIC).then_some(header)),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
         Err(error) => Err(error),

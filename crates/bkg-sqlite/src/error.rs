@@ -296,13 +296,20 @@ impl GoBack {
 impl fmt::Display for GoBack {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(copy) = &self.copy else { return self.restore.fmt(out) };
-        let (path, copy) = (self.restore.database.display(), copy.display());
+        let beside = |suffix| quoted(&files::beside(&self.restore.database, suffix));
+        let [path, newer, log, index, seal] = ["", ".newer", "-wal", "-shm", ".seal"].map(beside);
+        let copy = quoted(copy);
         write!(
             out,
-            "go back to the state before its migration, without what was written since: `mv '{path}' '{path}.newer' && \
-             rm -f '{path}-wal' '{path}-shm' '{path}.seal' && cp -p '{copy}' '{path}'`"
+            "go back to the state before its migration, without what was written since: `mv {path} {newer} && \
+             rm -f {log} {index} {seal} && cp -p {copy} {path}`"
         )
     }
+}
+
+/// A path as a shell takes it, whatever is in it.
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }
 
 /// The copies that migrations left, with the version that each migration led to.

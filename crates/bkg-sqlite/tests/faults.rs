@@ -643,6 +643,93 @@ fn a_first_start_that_is_killed_leaves_a_whole_database_or_none() {
     }
 }
 
+/// A migration that takes a while.
+static LONG_MIGRATION: Definition = numbers(&[
+    FIRST,
+    "CREATE TABLE other (value INTEGER) STRICT;
+     WITH RECURSIVE n(v) AS (SELECT 0 UNION ALL SELECT v + 1 FROM n WHERE v < 20000)
+       INSERT INTO other SELECT v FROM n;
+     ALTER TABLE number ADD COLUMN name TEXT;
+     UPDATE number SET name = 'migrated'",
+]);
+
+#[test]
+fn a_migration_that_is_killed_leaves_one_version_or_the_other_whole() {
+    const TEST: &str = "a_migration_that_is_killed_leaves_one_version_or_the_other_whole";
+    if let Some(path) = child_path() {
+        Database::open(&path, &LONG_MIGRATION, Presence::MustExist).unwrap().close().unwrap();
+        return;
+    }
+    let version = |path: &Path| -> i64 {
+        let connection = Connection::open(path).unwrap();
+        connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap()
+    };
+    let is_migrated = "SELECT count(*) FROM pragma_table_info('number') WHERE name = 'name'";
+    let mut found = BTreeSet::new();
+    for round in 0..24_u32 {
+        // Half of them as a killed process left them, with rows in the log alone.
+        let place = if round % 2 == 0 { Place::closed() } else { Place::unsealed() };
+        let mut held = None;
+        if round % 2 == 1 {
+            let connection = Connection::open(&place.path).unwrap();
+            connection
+                .execute_batch("PRAGMA journal_mode = WAL; INSERT INTO number VALUES (1000)")
+                .unwrap();
+            held = Some(connection);
+        }
+        let rows = 200 + i64::from(round % 2);
+        let mut victim = child(TEST, &place.path).stdout(Stdio::null()).spawn().unwrap();
+        // It dies at one of its steps, each time at a later look.
+        let steps = [".before.new", ".before-2", "-wal", ".reserve"];
+        let step = place.beside(steps[round as usize / 2 % steps.len()]);
+        while !step.exists() && victim.try_wait().unwrap().is_none() {}
+        for _ in 0..(round * 40) {
+            let _ = fs::metadata(&step);
+        }
+        victim.kill().unwrap();
+        victim.wait().unwrap();
+        drop(held);
+        let reader = Connection::open(&place.path).unwrap();
+        let count = |sql: &str| reader.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!(count("SELECT count(*) FROM number"), rows, "round {round}");
+        let (reached, has_column) = (version(&place.path), count(is_migrated));
+        assert_eq!(reached, 1 + has_column, "round {round}");
+        found.insert(reached);
+        drop(reader);
+        if reached == 2 {
+            assert_eq!(version(&place.beside(".before-2")), 1, "a copy was on the disk first");
+        }
+        let _ = fs::remove_file(place.beside(".seal"));
+        let database = place.open_as(&LONG_MIGRATION).unwrap();
+        database.close().unwrap();
+        let after = Connection::open(&place.path).unwrap();
+        let migrated = "SELECT count(*) FROM number WHERE name = 'migrated'";
+        let migrated: i64 = after.query_row(migrated, [], |row| row.get(0)).unwrap();
+        assert_eq!((migrated, version(&place.path)), (rows, 2), "round {round}");
+        let backup = Connection::open(place.beside(".before-2")).unwrap();
+        let kept: i64 = backup.query_row("SELECT count(*) FROM number", [], |row| row.get(0)).unwrap();
+        assert_eq!(kept, rows, "what was only in the log is in the copy: round {round}");
+    }
+    assert!(found.contains(&1), "some were killed before their end: {found:?}");
+}
+
+#[test]
+fn the_way_back_from_a_newer_program_is_a_command_that_works_whatever_the_path_is_called() {
+    let directory = tempfile::tempdir().unwrap();
+    let folder = directory.path().join("ada's $(data) `dir`");
+    fs::create_dir(&folder).unwrap();
+    let path = folder.join("it's \"numbers\".db");
+    let open = |definition| Database::open(&path, definition, Presence::MayBeNew);
+    open(&NUMBERS).unwrap().close().unwrap();
+    open(&SECOND_VERSION).unwrap().close().unwrap();
+    let text = open(&NUMBERS).unwrap_err().to_string();
+    let (_, command) = text.split_once(": `").unwrap();
+    let command = command.strip_suffix('`').unwrap();
+    let done = Command::new("sh").args(["-c", command]).status().unwrap();
+    assert!(done.success(), "{command}");
+    open(&NUMBERS).unwrap().close().unwrap();
+}
+
 #[test]
 fn a_process_that_is_killed_among_many_writers_loses_nothing_acknowledged() {
     if let Some(path) = child_path() {

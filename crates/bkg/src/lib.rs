@@ -1,9 +1,9 @@
 //! The Backplane daemon as a library; the one binary beside it is a page long.
 //!
 //! Modules in dependency order, imports only point right:
-//! `cli → app conformance scaffold → gateway admin accounts api live reference → entries → plugin_object → bus supervisor
-//! telemetry → web → error → auth → dispatcher → registry → logs store config → clock`. `docs/architecture.md`
-//! follows one request through them.
+//! `cli → app conformance scaffold → gateway admin accounts api live reference dev → entries backup → plugin_object →
+//! bus supervisor telemetry → web → error → auth → dispatcher → registry → logs store config → clock`.
+//! `docs/architecture.md` follows one request through them.
 
 pub mod accounts;
 pub mod admin;

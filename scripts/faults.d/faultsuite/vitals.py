@@ -15,7 +15,7 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Vitals:
-    """One look. Memory in bytes."""
+    """One look. Memory in bytes; descriptors without the logs of plugins, which stay open."""
 
     memory: int
     descriptors: int
@@ -27,7 +27,17 @@ class Vitals:
         folder = Path("/proc") / str(pid)
         status = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
         memory = int(status["VmRSS"].split()[0]) << 10
-        return cls(memory, len(list((folder / "fd").iterdir())), int(status["Threads"]))
+        descriptors = [aim_of(descriptor) for descriptor in (folder / "fd").iterdir()]
+        logs = [aim for aim in descriptors if aim.endswith(".jsonl") and "/logs/" in aim]
+        return cls(memory, len(descriptors) - len(logs), int(status["Threads"]))
+
+
+def aim_of(descriptor: Path) -> str:
+    """What a descriptor is for; nothing if it was closed meanwhile."""
+    try:
+        return str(descriptor.readlink())
+    except FileNotFoundError:
+        return ""
 
 
 class Peak:

@@ -77,12 +77,12 @@ async def clock_jump(trial: Trial) -> None:
 async def kept(stage: Stage) -> dict[str, list[Any]]:
     """What is kept by age, as numbers: the usage rows are a second late."""
     await asyncio.sleep(1.5)
-    usage = await stage.http("GET", "/admin/requests?limit=500")
-    logs = await stage.http("GET", "/admin/plugins/ledger/logs?limit=500")
-    rows = (
-        usage if isinstance(usage, list) else next(one for one in usage.values() if isinstance(one, list))
-    )
-    lines = logs if isinstance(logs, list) else next(one for one in logs.values() if isinstance(one, list))
+    rows: list[Any] = []
+    page = await stage.http("GET", "/admin/requests?limit=500")
+    while page["requests"]:
+        rows += page["requests"]
+        page = await stage.http("GET", f"/admin/requests?limit=500&before={rows[-1]['id']}")
+    lines = (await stage.http("GET", "/admin/plugins/ledger/logs?limit=500"))["lines"]
     return {
         "rows of the usage table": [one["requestId"] for one in rows],
         "lines of the log": [one["seq"] for one in lines],

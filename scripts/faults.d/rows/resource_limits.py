@@ -6,10 +6,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from harness import PluginFolder
-
 from faultsuite.stage import PLUGINS, Stage, ledger
 from faultsuite.trial import Trial, row
+from harness import PluginFolder
 
 MEMORY_MIB = 64
 PIDS = 64
@@ -61,7 +60,9 @@ async def memory(trial: Trial, stage: Stage) -> None:
 
     reason = (await stage.until(failed, f"`{name}` has failed"))["reason"]
     if "MemoryError" in reason:
-        trial.figure("memory: enforced by", "an rlimit of each process", "a cgroup, where there is one", True)
+        trial.figure(
+            "memory: enforced by", "an rlimit of each process", "a cgroup, where there is one", True
+        )
         return
     said = f"used more than its memory limit of {MEMORY_MIB} MB"
     trial.figure("memory: the reason", reason, f"names the limit of {MEMORY_MIB} MB", said in reason)

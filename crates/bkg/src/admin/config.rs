@@ -411,13 +411,15 @@ impl From<EntriesError> for Problem {
                 Self::new(ErrorCode::NotFound, message)
             }
             EntriesError::Conflict { .. } => Self::new(ErrorCode::Conflict, message),
-            EntriesError::NotImported(_) => Self::new(ErrorCode::InvalidConfig, message),
+            // Nothing has changed, since what was asked for does not work.
+            EntriesError::NotImported(_) | EntriesError::RolledBack { .. } => {
+                Self::new(ErrorCode::InvalidConfig, message)
+            }
             EntriesError::Invalid { violations, .. } => {
                 Self::new(ErrorCode::InvalidConfig, message).with_details(&violations)
             }
             EntriesError::NotTaken { .. }
             | EntriesError::DoesNotRun { .. }
-            | EntriesError::RolledBack { .. }
             | EntriesError::NotRolledBack { .. } => Self::new(ErrorCode::PluginError, message),
             EntriesError::Sealed { .. } => Self::new(ErrorCode::InvalidConfig, message),
             EntriesError::Store(error) => error.into(),

@@ -127,7 +127,7 @@ pub fn routes(routes: Routes, admin: &Arc<Admin>) -> Routes {
         )
         .query::<plugins::Percent>("share", "How many of 100 requests the new version is tried with.")
         .query::<plugins::Observe>("observe", "For how many seconds it is tried.")
-        .errors(&[ErrorCode::InvalidRequest, ErrorCode::PluginUnavailable]);
+        .errors(&[ErrorCode::InvalidRequest, ErrorCode::Conflict, ErrorCode::PluginUnavailable]);
     let telemetry = |path| {
         Endpoint::get(path, READ)
             .summary(Tag::Operation, "Read what a plugin's processes cost")

@@ -185,29 +185,32 @@ pub(super) async fn swap(admin: Arc<Admin>, call: Call, _: Body) -> Result<Respo
 fn share(call: &Call, record: &PluginRecord) -> Result<Option<Share>, Problem> {
     let observe = call.query("observe")?;
     let Some(text) = call.query("share")? else {
-        return match observe {
-            None => Ok(None),
-            Some(_) => {
-                let message = "`observe` says how long a share is tried: give `share` with it";
-                Err(Problem::invalid(message).param("observe"))
-            }
+        let Some(text) = observe else { return Ok(None) };
+        let Some(share) = Share::of_entry(&record.entry) else {
+            let message = "`observe` says how long a share is tried, and neither the request nor the entry \
+                           has a share: give `share` with it";
+            return Err(Problem::new(ErrorCode::Conflict, message).param("observe"));
         };
+        return Ok(Some(Share { observe: trial(&text)?, ..share }));
     };
     let percent = text.parse().ok().filter(|percent| (1..=99).contains(percent)).ok_or_else(|| {
         Problem::invalid(format!("`share` is `{text}`: use a whole number from 1 to 99")).param("share")
     })?;
     let observe = match observe {
         None => Share::observe_by(&record.entry),
-        Some(text) => {
-            let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-            seconds.filter(|observe| *observe <= LONGEST_TRIAL).ok_or_else(|| {
-                let longest = LONGEST_TRIAL.as_secs();
-                let message = format!("`observe` is `{text}`: use a number of seconds up to {longest}");
-                Problem::invalid(message).param("observe")
-            })?
-        }
+        Some(text) => trial(&text)?,
     };
     Ok(Some(Share { percent, observe }))
+}
+
+/// How long a share is tried.
+fn trial(text: &str) -> Result<Duration, Problem> {
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.filter(|observe| *observe <= LONGEST_TRIAL).ok_or_else(|| {
+        let longest = LONGEST_TRIAL.as_secs();
+        let message = format!("`observe` is `{text}`: use a number of seconds up to {longest}");
+        Problem::invalid(message).param("observe")
+    })
 }
 
 /// The plugin's files as they are now.

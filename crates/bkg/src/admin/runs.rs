@@ -79,7 +79,7 @@ pub(super) fn routes(routes: Routes, admin: &Arc<Admin>) -> Routes {
         .answers::<RunWithCard>(200, "The run.");
     let events = get("/admin/plugins/{name}/events", "List what happened to a plugin")
         .query::<EventLimit>("limit", "How many; 100 unless said.")
-        .query::<String>("run", "Only what happened to the run of this id.")
+        .query::<InstanceId>("run", "Only what happened to the run of this id.")
         .answers::<EventsPage>(200, "The changes of its state, newest first.");
     routes.add(list, admin, self::list).add(show, admin, self::show).add(events, admin, self::events)
 }

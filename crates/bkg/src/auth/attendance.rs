@@ -66,18 +66,19 @@ impl Attendance {
 
     /// Attends until `stop` fires.
     pub async fn run(self, stop: CancellationToken) {
-        let mut known: Option<Arc<Instance>> = None;
+        // Those that were there when the last one came: one that has handed over and comes back is new.
+        let mut known: Vec<Arc<Instance>> = Vec::new();
         let mut sweep = interval(SWEEP_EVERY);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let registry = self.authenticator.provider.registry();
             let arrival = registry.until(|view| {
                 let record = view.plugin(self.authenticator.provider.name().as_str())?;
-                let here = self.authenticator.provider.is_here(view);
-                let instance = record.instances.iter().find(|instance| {
-                    here && known.as_ref().is_none_or(|known| !Arc::ptr_eq(known, instance))
-                });
-                instance.cloned()
+                let is_new =
+                    |instance: &Arc<Instance>| !known.iter().any(|other| Arc::ptr_eq(other, instance));
+                let comes =
+                    self.authenticator.provider.is_here(view) && record.instances.iter().any(is_new);
+                comes.then(|| record.instances.clone())
             });
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -85,7 +86,7 @@ impl Attendance {
                     self.authenticator.verdicts.sweep(jiff::Timestamp::now());
                     continue;
                 }
-                instance = arrival => known = Some(instance),
+                instances = arrival => known = instances,
             }
             self.authenticator.provider_came();
             tokio::select! {

@@ -13,7 +13,7 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 use tar::{Archive, Builder, EntryType, Header};
 
-use super::manifest::{FileOf, Manifest, NAME};
+use super::manifest::{FORMAT, FileOf, Form, Manifest, NAME};
 use super::place::{NoPlace, Place};
 
 /// The size of a tar's header and of what files are padded to, in bytes.
@@ -265,7 +265,8 @@ fn walk<R: Read>(
         next += 1;
     }
     let manifest = manifest.ok_or(ArchiveError::NoManifest)?;
-    if next < manifest.files.len() {
+    // A name without its file, too.
+    if long_name.is_some() || next < manifest.files.len() {
         return Err(ArchiveError::Truncated);
     }
     refuse_rest(archive.into_inner())?;
@@ -303,8 +304,13 @@ fn read_manifest(
     if text.len() as u64 != size {
         return Err(ArchiveError::Truncated);
     }
-    let wrong = |error: serde_json::Error| ArchiveError::Manifest { reason: error.to_string() };
-    serde_json::from_slice(&text).map_err(wrong)
+    let read = serde_json::from_slice(&text);
+    read.map_err(|error| match serde_json::from_slice::<Form>(&text) {
+        Ok(Form { backplane_backup: found }) if found > FORMAT => {
+            ArchiveError::Newer { found, known: FORMAT }
+        }
+        _ => ArchiveError::Manifest { reason: error.to_string() },
+    })
 }
 
 /// Copies a file and compares its sum.
@@ -537,6 +543,7 @@ mod tests {
                     DB,
                 ],
             ),
+            ("a name for nothing", vec![head, DB, (EntryType::GNULongName, "x", b"bkg.db")]),
             ("a long link", vec![head, (EntryType::GNULongLink, "x", b"/etc/passwd"), DB]),
         ];
         for (what, members) in cases {
@@ -547,6 +554,10 @@ mod tests {
         check_refused("something behind the end", &[whole.as_slice(), b"more"].concat());
         check_refused("zeros without end", &[whole.as_slice(), &vec![0; 2 << 20]].concat());
         check_refused("a damaged header", &[b"x", &whole[1..]].concat());
+        // A newer form need not look like this one.
+        let newer = archive(&[(regular, NAME, br#"{"backplaneBackup": 2, "chunks": []}"#)]);
+        let error = read(newer.as_slice(), &quota()).unwrap_err();
+        assert!(matches!(error, ArchiveError::Newer { found: 2, .. }), "{error}");
         for (with, magic) in [("gzip", b"\x1f\x8b\x08\0\0\0"), ("zstd", b"\x28\xb5\x2f\xfd\0\0")] {
             let error = read(magic.as_slice(), &quota()).unwrap_err().to_string();
             assert!(error.contains(with), "{error}");

@@ -17,7 +17,14 @@ use super::place::{DATABASE, Place};
 /// The name of the member.
 pub(super) const NAME: &str = "manifest.json";
 /// What the first version of the archive calls itself.
-const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 1;
+
+/// The form alone, which every manifest says in the same way.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Form {
+    pub(super) backplane_backup: u32,
+}
 
 /// A backup, described.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -13,7 +13,9 @@ mod restore;
 mod staging;
 mod stream;
 
-use std::io;
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,6 +55,8 @@ const WRITES_WITHIN: Duration = Duration::from_secs(600);
 const STOPS_WITHIN: Duration = Duration::from_secs(120);
 /// How much of the disk a backup leaves free, in bytes.
 const LEFT_FREE: u64 = 64 << 20;
+/// How large a file may be that is read as a key, in bytes.
+const LARGEST_KEY: u64 = 1 << 20;
 /// How often the files of a plugin are looked at again when one was removed meanwhile.
 const LOOKS: usize = 3;
 
@@ -217,7 +221,12 @@ impl Backups {
     ) -> Result<Ready, BackupError> {
         let mut manifest = Manifest::new(Timestamp::now(), wanted.keys, wanted.logs);
         let preview = self.preview(wanted).await?;
-        let needed = preview.bytes.saturating_add(LEFT_FREE);
+        let mut needed = preview.bytes.saturating_add(LEFT_FREE);
+        for part in preview.parts.iter().filter(|part| part.how == How::Plugin) {
+            // What a plugin writes is about what it keeps.
+            let kept = self.contents(part.plugin.as_ref(), wanted, How::Files).await?;
+            needed = needed.saturating_add(kept.bytes());
+        }
         if needed > preview.free {
             return Err(BackupError::Full { needed, free: preview.free });
         }
@@ -254,18 +263,19 @@ impl Backups {
         wanted: Wanted,
         how: How,
     ) -> Result<Contents, BackupError> {
-        let (data_dir, plugin) = (self.data.path().to_owned(), plugin.cloned());
-        let planned = spawn_blocking(move || match plugin {
-            Some(plugin) => plan::of_plugin(&data_dir, &plugin, wanted, how),
-            None => plan::of_host(&data_dir, wanted),
+        let (data_dir, plugin, store) = (self.data.path().to_owned(), plugin.cloned(), self.store.clone());
+        let planned = spawn_blocking(move || {
+            let mut contents = match plugin {
+                Some(plugin) => plan::of_plugin(&data_dir, &plugin, wanted, how),
+                None => plan::of_host(&data_dir, wanted),
+            }?;
+            for left in contents.left_out.iter_mut().filter(|left| left.why == Why::Key) {
+                // A key that cannot be read now is one that cannot be recognised later.
+                left.print = read_key(&data_dir.join(&left.path)).map(|bytes| store.print_of_key(&bytes));
+            }
+            Ok::<_, BackupError>(contents)
         });
-        let mut contents = planned.await.map_err(panicked)??;
-        for left in contents.left_out.iter_mut().filter(|left| left.why == Why::Key) {
-            // A key that cannot be read now is one that cannot be recognised later.
-            let bytes = std::fs::read(self.data.path().join(&left.path)).ok();
-            left.print = bytes.map(|bytes| self.store.print_of_key(&bytes));
-        }
-        Ok(contents)
+        planned.await.map_err(panicked)?
     }
 
     async fn take_plugin(
@@ -343,6 +353,8 @@ impl Backups {
     /// Copies the files of a plugin while nothing of it runs, and starts it again if it ran.
     async fn take_stopped(&self, work: &Work, plugin: &PluginName) -> Result<PartTaken, BackupError> {
         const WHY: &str = "stopped for a backup";
+        let comes_on_demand =
+            self.registry.plugin(plugin.as_str()).is_some_and(|record| record.comes_on_demand());
         let was_wanted = self.supervisor.want_down_because(plugin.as_str(), WHY).unwrap_or(false);
         let is_down = self.registry.until(|view| {
             let state = view.plugin(plugin.as_str()).map(|record| record.state());
@@ -364,6 +376,10 @@ impl Backups {
         };
         if was_wanted && let Err(error) = self.supervisor.want_up(plugin.as_str()) {
             warn!(%plugin, %error, "a plugin that was stopped for a backup is gone");
+        }
+        if !was_wanted && comes_on_demand {
+            // It rested, and the next request starts it again.
+            self.registry.release(plugin);
         }
         taken
     }
@@ -491,9 +507,12 @@ fn describe_written(
     files: &[String],
     with_keys: bool,
 ) -> Result<Vec<FileOf>, String> {
-    let mut described = Vec::new();
+    let (mut described, mut named) = (Vec::new(), HashSet::new());
     for file in files {
         let place = own.join(file).map_err(|error| error.to_string())?;
+        if !named.insert(file) {
+            return Err(format!("it names `{file}` twice"));
+        }
         if place.is_key() && !with_keys {
             continue;
         }
@@ -514,6 +533,13 @@ fn describe_written(
         described.push(staging.describe(&place, Taken::Written).map_err(|error| error.to_string())?);
     }
     Ok(described)
+}
+
+/// What a key's file holds; nothing of one that is too large for a key, whatever it is called.
+fn read_key(path: &Path) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path).ok()?.take(LARGEST_KEY + 1).read_to_end(&mut bytes).ok()?;
+    (bytes.len() as u64 <= LARGEST_KEY).then_some(bytes)
 }
 
 fn of_stage(error: StageError) -> BackupError {

@@ -15,7 +15,7 @@ use super::place::{HOST_KEYS, NoPlace, Place};
 
 /// What SQLite and our own databases put beside a database: it is in the copy, or said of the original
 /// alone.
-const BESIDE: [&str; 4] = ["-wal", "-shm", "-journal", ".seal"];
+const BESIDE: [&str; 5] = ["-wal", "-shm", "-journal", ".seal", ".reserve"];
 
 /// What somebody wants in a backup.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -167,15 +167,27 @@ fn walk(
     contents: &mut Contents,
 ) -> Result<(), PlanError> {
     let path = directory.below(data_dir);
-    let entries = names(&path)?;
-    let disk = |path: PathBuf| move |source| PlanError::Disk { path, source };
+    let mut entries = names(&path)?;
     let mut databases = HashSet::new();
+    let mut gone = HashSet::new();
     for (name, is) in &entries {
+        if !is.is_file() || kind != Kind::Plain {
+            continue;
+        }
         let file = path.join(name);
-        if is.is_file() && kind == Kind::Plain && bkg_sqlite::is_database(&file).map_err(disk(file))? {
-            databases.insert(name.clone());
+        match bkg_sqlite::is_database(&file) {
+            Ok(true) => {
+                databases.insert(name.clone());
+            }
+            Ok(false) => {}
+            // Plugins write beside a file and rename what they wrote.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                gone.insert(name.clone());
+            }
+            Err(source) => return Err(PlanError::Disk { path: file, source }),
         }
     }
+    entries.retain(|(name, _)| !gone.contains(name));
     for (name, is) in entries {
         let is_beside = BESIDE
             .iter()
@@ -229,4 +241,49 @@ fn names(directory: &Path) -> Result<Vec<(String, fs::FileType)>, PlanError> {
     }
     names.sort_unstable_by(|one, other| one.0.cmp(&other.0));
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn files_that_come_and_go_are_in_nobodys_way() {
+        let data_dir = tempfile::tempdir().unwrap();
+        let data = data_dir.path().join("plugins/ping/data");
+        fs::create_dir_all(&data).unwrap();
+        let plugin: PluginName = "ping".parse().unwrap();
+        let ends = AtomicBool::new(false);
+        let planned = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !ends.load(Ordering::Relaxed) {
+                    fs::write(data.join("state.new"), "state").unwrap();
+                    fs::rename(data.join("state.new"), data.join("state")).unwrap();
+                }
+            });
+            let look = |_| of_plugin(data_dir.path(), &plugin, Wanted::default(), How::Files).map(drop);
+            let planned = (0..2_000).try_for_each(look);
+            ends.store(true, Ordering::Relaxed);
+            planned
+        });
+        planned.unwrap();
+    }
+
+    #[test]
+    fn what_a_database_has_beside_it_is_made_again_and_not_taken() {
+        let data_dir = tempfile::tempdir().unwrap();
+        let data = data_dir.path().join("plugins/ping/data");
+        fs::create_dir_all(&data).unwrap();
+        let database = bkg_sqlite::rusqlite::Connection::open(data.join("a.db")).unwrap();
+        database.execute_batch("CREATE TABLE number (value INTEGER)").unwrap();
+        for name in ["a.db.seal", "a.db.reserve", "other.reserve"] {
+            fs::write(data.join(name), "").unwrap();
+        }
+        let plugin: PluginName = "ping".parse().unwrap();
+        let planned = of_plugin(data_dir.path(), &plugin, Wanted::default(), How::Files).unwrap();
+        let files: Vec<_> = planned.files.iter().map(|file| file.place.as_str()).collect();
+        assert_eq!(files, ["plugins/ping/data/a.db", "plugins/ping/data/other.reserve"]);
+    }
 }

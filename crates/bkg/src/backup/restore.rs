@@ -6,7 +6,7 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use jiff::{Timestamp, fmt::strtime};
@@ -136,6 +136,16 @@ pub enum RestoreError {
         /// What is there.
         path: PathBuf,
     },
+    /// A file system is mounted there.
+    #[error(
+        "`{}` is a mount point, which cannot be replaced: restore into a directory in it, and start the daemon on \
+         that",
+        path.display()
+    )]
+    MountPoint {
+        /// What is there.
+        path: PathBuf,
+    },
     /// A host runs on it, or its files cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -176,9 +186,10 @@ impl Restore {
     /// # Errors
     /// What would keep it from being restored, but for missing keys.
     pub fn preview(&self) -> Result<RestorePreview, RestoreError> {
-        let _lock = self.lock()?;
-        let manifest = self.read()?;
-        Ok(self.described(&manifest, &self.key_fates(&manifest)))
+        let this = self.resolved()?;
+        let _lock = this.lock()?;
+        let manifest = this.read()?;
+        Ok(this.described(&manifest, &this.key_fates(&manifest)))
     }
 
     /// Restores.
@@ -186,6 +197,29 @@ impl Restore {
     /// # Errors
     /// Why nothing was restored; what was there is as it was.
     pub fn run(&self) -> Result<Restored, RestoreError> {
+        self.resolved()?.carry_out()
+    }
+
+    /// With what the target really is, where it is a link; refuses one that cannot be replaced.
+    fn resolved(&self) -> Result<Self, RestoreError> {
+        let data_dir = match fs::canonicalize(&self.data_dir) {
+            Ok(data_dir) => data_dir,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(self.clone()),
+            Err(error) => return Err(disk("look at", &self.data_dir)(error)),
+        };
+        let device =
+            |path: &Path| fs::metadata(path).map(|found| found.dev()).map_err(disk("look at", path));
+        let is_root = match data_dir.parent() {
+            Some(parent) => device(parent)? != device(&data_dir)?,
+            None => true,
+        };
+        if is_root {
+            return Err(RestoreError::MountPoint { path: data_dir });
+        }
+        Ok(Self { data_dir, ..self.clone() })
+    }
+
+    fn carry_out(&self) -> Result<Restored, RestoreError> {
         let lock = self.lock()?;
         // Twice: nothing is written for an archive that is wrong at its end.
         let manifest = self.read()?;
@@ -198,7 +232,12 @@ impl Restore {
         self.put_keys(staging.path(), &fates)?;
         let audit_entries = examined(staging.path(), &manifest, &self.action(&manifest, &lost))?;
         sync_tree(staging.path())?;
-        let earlier = self.change_places(staging)?;
+        let earlier = if lock.is_some() {
+            Some(self.change_places(staging)?)
+        } else {
+            self.take_place(staging)?;
+            None
+        };
         drop(lock);
         let (files, bytes) = (manifest.files.len(), manifest.bytes());
         Ok(Restored { data_dir: self.data_dir.clone(), earlier, files, bytes, audit_entries, lost })
@@ -292,7 +331,7 @@ impl Restore {
         keys.filter_map(|left| {
             // What an archive names is joined to a directory only if it is a place.
             let place = Place::try_from(left.path.as_str()).ok()?;
-            let bytes = fs::read(place.below(&self.data_dir)).ok();
+            let bytes = super::read_key(&place.below(&self.data_dir));
             let same = match (&bytes, &prints, &left.print) {
                 (Some(bytes), Some(prints), Some(print)) => prints.print(bytes) == *print,
                 _ => false,
@@ -349,31 +388,35 @@ impl Restore {
         }
     }
 
-    /// Puts what was restored into its place; answers where what was there is now.
-    fn change_places(&self, staging: tempfile::TempDir) -> Result<Option<PathBuf>, RestoreError> {
-        let parent = self.parent()?;
-        let (from, to) = (staging.path(), &self.data_dir);
-        let earlier = if to.exists() {
-            // At once, so that there is no moment without a data directory.
-            renameat_with(CWD, from, CWD, to, RenameFlags::EXCHANGE)
-                .map_err(|error| disk("put the backup into the place of", to)(error.into()))?;
-            let replaced = staging.keep();
-            sync(&parent)?;
-            if fs::remove_dir(&replaced).is_ok() {
-                // It was empty.
-                None
-            } else {
-                let kept = parent.join(format!("{}.before-restore-{}", self.name()?, stamp()));
-                fs::rename(&replaced, &kept).map_err(disk("rename", &replaced))?;
-                Some(kept)
-            }
-        } else {
-            fs::rename(from, to).map_err(disk("rename", from))?;
-            let _moved = staging.keep();
-            None
-        };
+    /// Puts what was restored into the place of a data directory; answers where that is now.
+    fn change_places(&self, staging: tempfile::TempDir) -> Result<PathBuf, RestoreError> {
+        let (parent, to) = (self.parent()?, &self.data_dir);
+        let kept = parent.join(format!("{}.before-restore-{}", self.name()?, stamp()));
+        // First under the name that stays: what was there before is never called like something unfinished,
+        // which the next restore removes.
+        fs::rename(staging.path(), &kept).map_err(disk("rename", staging.path()))?;
+        let _moved = staging.keep();
+        // At once, so that there is no moment without a data directory.
+        if let Err(error) = renameat_with(CWD, &kept, CWD, to, RenameFlags::EXCHANGE) {
+            // The first error counts.
+            let _ = fs::remove_dir_all(&kept);
+            return Err(match error {
+                rustix::io::Errno::BUSY => RestoreError::MountPoint { path: to.clone() },
+                error => disk("put the backup into the place of", to)(error.into()),
+            });
+        }
         sync(&parent)?;
-        Ok(earlier)
+        Ok(kept)
+    }
+
+    /// Puts what was restored where nothing was. Nothing holds a host off that came meanwhile, so what is
+    /// there now is replaced only if it is empty.
+    fn take_place(&self, staging: tempfile::TempDir) -> Result<(), RestoreError> {
+        let parent = self.parent()?;
+        fs::rename(staging.path(), &self.data_dir)
+            .map_err(disk("put the backup into the place of", &self.data_dir))?;
+        let _moved = staging.keep();
+        sync(&parent)
     }
 }
 
@@ -448,4 +491,56 @@ fn stamp() -> String {
 fn disk(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RestoreError {
     let path = path.to_owned();
     move |source| RestoreError::Disk { action, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A directory beside the target, with what was restored in it.
+    fn staged(parent: &Path) -> tempfile::TempDir {
+        let staging = tempfile::Builder::new().prefix(".restore-data-").tempdir_in(parent).unwrap();
+        fs::write(staging.path().join("bkg.db"), "restored").unwrap();
+        staging
+    }
+
+    fn restore(data_dir: PathBuf) -> Restore {
+        Restore { file: PathBuf::from("backup.tar"), data_dir, without_keys: false }
+    }
+
+    #[test]
+    fn a_host_that_started_where_nothing_was_keeps_its_place() {
+        let parent = tempfile::tempdir().unwrap();
+        let restore = restore(parent.path().join("data"));
+        assert!(restore.lock().unwrap().is_none());
+        let staging = staged(parent.path());
+        fs::create_dir(&restore.data_dir).unwrap();
+        fs::write(restore.data_dir.join("bkg.db"), "of the host that came").unwrap();
+        restore.take_place(staging).unwrap_err();
+        assert_eq!(fs::read(restore.data_dir.join("bkg.db")).unwrap(), b"of the host that came");
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1, "nothing is left over");
+    }
+
+    #[test]
+    fn what_was_there_is_kept_and_the_next_restore_does_not_take_it_for_a_leftover() {
+        let parent = tempfile::tempdir().unwrap();
+        let real = parent.path().join("data");
+        fs::create_dir(&real).unwrap();
+        fs::write(real.join("bkg.db"), "earlier").unwrap();
+        let link = parent.path().join("link");
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let restore = restore(link).resolved().unwrap();
+        let kept = restore.change_places(staged(parent.path())).unwrap();
+        remove_leftovers(parent.path(), ".restore-data-");
+        assert_eq!(fs::read(kept.join("bkg.db")).unwrap(), b"earlier");
+        assert_eq!(fs::read(real.join("bkg.db")).unwrap(), b"restored");
+    }
+
+    #[test]
+    fn a_mount_point_is_refused_before_anything_is_read() {
+        for mounted in ["/", "/proc"] {
+            let error = restore(PathBuf::from(mounted)).run().unwrap_err();
+            assert!(matches!(error, RestoreError::MountPoint { .. }), "{error}");
+        }
+    }
 }

@@ -184,7 +184,9 @@ fn copy_still(
         return Ok(None);
     }
     let mut copy = create(target).map_err(disk)?;
-    let (size, sha256) = pour(&mut file, &mut copy, u64::MAX, goes_on).map_err(disk)?;
+    // One that grows is known by the first byte too many: it may grow for ever.
+    let (size, sha256) =
+        pour(&mut file, &mut copy, before.len().saturating_add(1), goes_on).map_err(disk)?;
     if !goes_on() {
         return Err(StageError::Stopped);
     }
@@ -274,6 +276,26 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
+
+    #[test]
+    fn a_file_that_grows_faster_than_it_is_read_is_given_up() {
+        let data = tempfile::tempdir().unwrap();
+        let place = Place::try_from("plugins/ping/data/a").unwrap();
+        let path = place.below(data.path());
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, "begun").unwrap();
+        File::open(&path).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        let staging = Staging::new(data.path()).unwrap();
+        let looks = std::cell::Cell::new(0);
+        let grows = || {
+            looks.set(looks.get() + 1);
+            let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+            file.write_all(&[7; 64 << 10]).unwrap();
+            looks.get() < 1_000
+        };
+        let taken = staging.take(data.path(), &Planned { place, kind: Kind::Plain, bytes: 5 }, &grows);
+        assert!(matches!(taken, Err(StageError::Changing(_))), "{taken:?}");
+    }
 
     #[test]
     fn a_file_that_changes_is_not_copied_and_one_that_holds_still_is() {

@@ -77,14 +77,21 @@ pub(super) struct Connection {
     /// The ids of the requests that are open, by the dispatcher's ticket.
     tickets: HashMap<u64, RequestId>,
     calls: OpenCalls,
-    /// Who waits to hear what the plugin says of settings, by their revision and what they were sent for.
-    pushes: Vec<(u64, Purpose, oneshot::Sender<Result<(), WireError>>)>,
+    /// Settings that the plugin was sent and has not said anything of.
+    pushes: Vec<Pushed>,
     orders: Vec<Order>,
     writing: Writing,
     turn: Turn,
     news: News,
     /// The frames without effect that the instance shows.
     shown_drops: DropCounts,
+}
+
+/// Settings that were sent, and who waits to hear what the plugin says of them.
+struct Pushed {
+    revision: u64,
+    purpose: Purpose,
+    waiter: oneshot::Sender<Result<(), WireError>>,
 }
 
 /// What is known once the plugin has registered.
@@ -594,14 +601,12 @@ impl Connection {
 
     fn config_applied(&mut self, applied: ConfigApplied) {
         let purpose = if applied.dry_run { Purpose::DryRun } else { Purpose::InForce };
-        let is_meant = |(revision, sent_for, _): &(u64, Purpose, _)| {
-            (*revision, *sent_for) == (applied.revision, purpose)
-        };
+        let is_meant = |pushed: &Pushed| (pushed.revision, pushed.purpose) == (applied.revision, purpose);
         let Some(place) = self.pushes.iter().position(is_meant) else {
             debug!(revision = applied.revision, ?purpose, "a plugin speaks of settings that were not sent");
             return;
         };
-        let (.., waiter) = self.pushes.remove(place);
+        let Pushed { waiter, .. } = self.pushes.remove(place);
         let refused = || {
             let silent = || WireError::new(ErrorCode::InvalidConfig, "it refused them and said no more");
             applied.error.clone().unwrap_or_else(silent)
@@ -681,8 +686,8 @@ impl Connection {
                     let _ = sent.send(result.map_err(|refused| (refused, data)));
                 }
                 Order::Configure { revision, settings, purpose, applied } => {
-                    self.pushes.retain(|(.., waiter)| !waiter.is_closed());
-                    self.pushes.push((revision, purpose, applied));
+                    self.pushes.retain(|pushed| !pushed.waiter.is_closed());
+                    self.pushes.push(Pushed { revision, purpose, waiter: applied });
                     let dry_run = purpose == Purpose::DryRun;
                     self.session.config(Config { revision, config: settings, dry_run });
                 }

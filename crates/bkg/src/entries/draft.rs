@@ -65,7 +65,7 @@ impl Draft {
 const RUNS_CODE: [&str; 4] = ["entrypoint", "args", "env", "prepare"];
 /// Members that only say how a plugin is run and what its settings are. All others, also those that this
 /// host does not know, say what it may do.
-const MANAGES: [&str; 15] = [
+const MANAGES: [&str; 16] = [
     "settings",
     "description",
     "version",

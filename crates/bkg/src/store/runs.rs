@@ -448,7 +448,7 @@ mod tests {
         let card = RunCard { last_stderr: vec!["the end".to_owned()], ..RunCard::default() };
         keep(&host, vec![Story::Run(Box::new((ended.clone(), card.clone())))]);
         let runs = &host.store.runs;
-        assert_eq!(host.wait(runs.runs(&plugin("a"), 10)).unwrap(), [ended.clone()]);
+        assert_eq!(host.wait(runs.runs(&plugin("a"), 10)).unwrap(), std::slice::from_ref(&ended));
         let (found, its_card, earlier) =
             host.wait(runs.run(&plugin("a"), begun.id, 10)).unwrap().expect("it is kept");
         assert_eq!((found, its_card, earlier.len()), (ended, card, 0));

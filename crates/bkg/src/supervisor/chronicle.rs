@@ -1,11 +1,11 @@
 //! What is told of plugins afterwards: every change of state, and every run with its crash card.
 //!
-//! Not the log of a plugin, and not its state now. Seats tell it to a [`Chronicle`] of their own; one task
+//! Not the log of a plugin, and not its state now. Seats tell it to a `Chronicle` of their own; one task
 //! writes it into the store. The invariants: nobody waits for the disk, and what could not be kept is
 //! counted and said. `app` starts and closes the [`Chronicler`], `admin` reads what it wrote.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use bkg_protocol::{InstanceId, PluginName};
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -29,6 +30,8 @@ use crate::store::{
 const ON_THE_WAY: usize = 256;
 /// How long until a store that refused is tried again.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// How long whoever reads waits for what is on its way to the store.
+const KEPT_WITHIN: Duration = Duration::from_secs(1);
 /// How many points of a resource curve a card keeps.
 const MOST_POINTS: usize = 120;
 
@@ -41,6 +44,8 @@ pub struct Chronicler {
     curve: Curve,
     notes: mpsc::Sender<Note>,
     missed: Arc<AtomicU64>,
+    /// Whether the store has refused what it was given last, and is asked again.
+    refuses: Arc<AtomicBool>,
     task: TaskTracker,
     stop: CancellationToken,
 }
@@ -61,22 +66,28 @@ impl Chronicler {
     /// Starts to keep; `curve` knows what processes used.
     pub fn start(runs: Runs, curve: Curve) -> Arc<Self> {
         let (notes, receiver) = mpsc::channel(ON_THE_WAY);
-        let (missed, task, stop) = (Arc::default(), TaskTracker::new(), CancellationToken::new());
-        task.spawn(write(runs.clone(), receiver, Arc::clone(&missed), stop.clone()));
+        let (missed, refuses) = (Arc::default(), Arc::default());
+        let (task, stop) = (TaskTracker::new(), CancellationToken::new());
+        task.spawn(write(runs.clone(), receiver, Arc::clone(&missed), Arc::clone(&refuses), stop.clone()));
         task.close();
-        Arc::new(Self { runs, curve, notes, missed, task, stop })
+        Arc::new(Self { runs, curve, notes, missed, refuses, task, stop })
     }
 
-    /// What is kept, with all that was told before this.
-    ///
-    /// # Errors
-    /// Never of its own: what is read may fail.
+    /// What is kept, with all that was told before this; without what a store that refuses or does not
+    /// answer has not taken within a second.
     pub async fn up_to_now(&self) -> &Runs {
-        let (heard, hears) = oneshot::channel();
-        // Waits for room in the queue; a writer that is gone hears nothing any more.
-        if self.notes.send(Note::Asked(heard)).await.is_ok() {
-            let _ = hears.await;
+        // Nor are places taken in the queue for questions that nobody waits for any more.
+        if self.refuses.load(Ordering::Relaxed) {
+            return &self.runs;
         }
+        let (heard, hears) = oneshot::channel();
+        let kept = async {
+            // Waits for room in the queue; a writer that is gone hears nothing any more.
+            if self.notes.send(Note::Asked(heard)).await.is_ok() {
+                let _ = hears.await;
+            }
+        };
+        let _ = timeout(KEPT_WITHIN, kept).await;
         &self.runs
     }
 
@@ -108,6 +119,7 @@ async fn write(
     runs: Runs,
     mut notes: mpsc::Receiver<Note>,
     missed: Arc<AtomicU64>,
+    refuses: Arc<AtomicBool>,
     stop: CancellationToken,
 ) {
     let mut taken = Vec::with_capacity(ON_THE_WAY);
@@ -126,7 +138,7 @@ async fn write(
             }
         }
         let count = story.len();
-        if let Err(error) = keep(&runs, story, &mut waiting, &stop).await {
+        if let Err(error) = keep(&runs, story, &mut waiting, &refuses, &stop).await {
             missed.fetch_add(count as u64, Ordering::Relaxed);
             warn!(%error, count, "what happened to plugins was not kept");
         }
@@ -140,20 +152,20 @@ async fn keep(
     runs: &Runs,
     story: Vec<Story>,
     waiting: &mut Vec<oneshot::Sender<()>>,
+    refuses: &AtomicBool,
     stop: &CancellationToken,
 ) -> Result<(), StoreError> {
     if story.is_empty() {
         return Ok(());
     }
-    let mut said = false;
     loop {
         let Err(error) = runs.keep(story.clone()).await else {
-            if said {
+            if refuses.swap(false, Ordering::Relaxed) {
                 info!("what happens to plugins is kept again");
             }
             return Ok(());
         };
-        if !std::mem::replace(&mut said, true) {
+        if !refuses.swap(true, Ordering::Relaxed) {
             warn!(%error, "what happens to plugins cannot be kept: it is tried again");
         }
         // Whoever reads gets what there is.
@@ -311,7 +323,37 @@ fn thinned(points: Vec<ResourcePoint>) -> Vec<ResourcePoint> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
+    use crate::store::{DataDir, Store};
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_reads_does_not_wait_for_a_store_that_takes_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = DataDir::open(directory.path()).unwrap();
+        let store = Store::open(&data).unwrap();
+        let (notes, _writer_that_waits) = mpsc::channel(1);
+        let curve: Curve = Box::new(|_, _| Vec::new());
+        let (task, stop) = (TaskTracker::new(), CancellationToken::new());
+        let chronicler = Chronicler {
+            runs: store.runs.clone(),
+            curve,
+            notes,
+            missed: Arc::default(),
+            refuses: Arc::default(),
+            task,
+            stop,
+        };
+        // The first finds room in the queue, the second does not.
+        for _ in 0..2 {
+            timeout(KEPT_WITHIN * 10, chronicler.up_to_now()).await.expect("what there is is read");
+        }
+        // Where it is known to refuse, nobody waits at all.
+        chronicler.refuses.store(true, Ordering::Relaxed);
+        assert!(chronicler.up_to_now().now_or_never().is_some());
+        store.close().unwrap();
+    }
 
     fn point(number: u64) -> ResourcePoint {
         ResourcePoint { at: Timestamp::UNIX_EPOCH, cpu: 0.0, rss: number, fds: 0, threads: 0 }

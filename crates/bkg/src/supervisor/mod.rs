@@ -259,22 +259,25 @@ impl Supervisor {
     /// Starts a plugin for a request that needs it, unless somebody stopped it. One that is on its way is
     /// left alone, so that many requests make one start.
     pub fn start_on_demand(&self, plugin: &PluginName) {
-        let is_due = |record: &Arc<crate::registry::PluginRecord>| {
-            record.starts_on_demand() && record.status.state == State::Stopped
-        };
-        if !self.supervision.registry.plugin(plugin.as_str()).as_ref().is_some_and(is_due) {
+        // Its name was in the registry a moment ago, and names stay.
+        let Ok(row) = self.row(plugin.as_str()) else { return };
+        // Under the lock under which every other word is given: a stop comes before this look, and is seen
+        // by it, or after this start, and ends it.
+        let teams = row.lock_teams();
+        let is_due = self
+            .supervision
+            .registry
+            .plugin(plugin.as_str())
+            .is_some_and(|record| record.starts_on_demand() && record.status.state == State::Stopped);
+        if !is_due {
             return;
         }
-        let begin = |wanted: Wanted| Wanted {
+        row.plugin.set_because(Some("a request needs it".to_owned()));
+        teams.serving.change(row.plugin.count(teams.serving.id), |wanted| Wanted {
             up: true,
             generation: wanted.generation + u64::from(!wanted.up),
             starts: wanted.starts + 1,
-        };
-        if let Ok(row) = self.row(plugin.as_str()) {
-            row.plugin.set_because(Some("a request needs it".to_owned()));
-        }
-        // Its name was in the registry a moment ago, and names stay.
-        let _ = self.change(plugin.as_str(), Some("a request needs it"), None, begin);
+        });
     }
 
     /// Seats for one more plugin, which the registry knows already; starts it if it has `autostart`.
@@ -403,7 +406,6 @@ impl Supervisor {
     /// # Errors
     /// Nothing was begun.
     pub fn swap(&self, plugin: &str, order: SwapOrder) -> Result<SwapTicket, SwapRefused> {
-        self.release(plugin)?;
         self.row(plugin)?.swap(order)
     }
 

@@ -27,8 +27,7 @@ pub(super) async fn drain(
     let mut last_lines = VecDeque::with_capacity(LAST_LINES);
     let mut take = |line: SplitLine| {
         if !line.text.trim().is_empty() {
-            last_lines.truncate(LAST_LINES - 1);
-            last_lines.push_front(printable(line.text.trim(), LAST_WORDS).0);
+            keep(&mut last_lines, line.text.trim());
         }
         log.append(NewLine::raw(stream, line).instance(instance));
     };
@@ -41,5 +40,42 @@ pub(super) async fn drain(
         tokio::task::yield_now().await;
     }
     splitter.finish(&mut take);
-    last_lines.into_iter().rev().collect()
+    last_lines.iter().map(|line| printable(line, LAST_WORDS).0).collect()
+}
+
+/// Keeps a line as it is, and no more of it than can be shown: of a flood, all but the last are dropped
+/// again, and what shows a line safely costs more than reading it.
+fn keep(last_lines: &mut VecDeque<String>, line: &str) {
+    let mut room =
+        if last_lines.len() == LAST_LINES { last_lines.pop_front() } else { None }.unwrap_or_default();
+    room.clear();
+    room.push_str(&line[..line.floor_char_boundary(LAST_WORDS)]);
+    last_lines.push_back(room);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logs::{LogSettings, Logs};
+
+    async fn last_lines(output: &str) -> Vec<String> {
+        let directory = tempfile::tempdir().unwrap();
+        let logs = Logs::open(directory.path(), LogSettings::default()).unwrap();
+        let log = logs.plugin(&"a".parse().unwrap());
+        drain(output.as_bytes(), LogStream::Stderr, log, InstanceId::new()).await
+    }
+
+    #[tokio::test]
+    async fn the_last_lines_with_something_in_them_are_told_the_oldest_first() {
+        let output: String = (0..50).map(|number| format!("  line {number} \n \n")).collect();
+        let expected: Vec<String> = (30..50).map(|number| format!("line {number}")).collect();
+        assert_eq!(last_lines(&output).await, expected);
+    }
+
+    #[tokio::test]
+    async fn what_is_told_of_a_line_is_short_and_harmless() {
+        let output = format!("\u{1b}[2J\n{}é\n{}", "x".repeat(499), "\u{1}".repeat(600));
+        let told = last_lines(&output).await;
+        assert_eq!(told, ["\\x1b[2J".to_owned(), "x".repeat(499), "\\x01".repeat(125)]);
+    }
 }

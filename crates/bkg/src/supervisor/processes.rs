@@ -624,6 +624,34 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_a_plugin_froze_in_a_cgroup_of_its_own_dies_too() {
+        for (group, file, order) in
+            [(Grouping::CgroupV2, "cgroup.freeze", "1"), (Grouping::CgroupV1, "freezer.state", "FROZEN")]
+        {
+            let cgroups = Arc::new(Cgroups::of_version(&SupervisorTimes::default(), group));
+            let plan = Plan::new(cgroups, InstanceId::new(), ResourceLimits::default());
+            let paths = plan.paths();
+            if !paths.first().is_some_and(|path| path.parent().unwrap().join("cgroup.procs").exists()) {
+                assert_eq!(plan.establish().confinement.group, Grouping::ProcessGroup);
+                continue;
+            }
+            let running = Running::with("#!/bin/sh\necho $$\nexec tail -f /dev/null\n", 1, plan).await;
+            let inner = paths[0].join("inner");
+            fs::create_dir(&inner).unwrap();
+            if !inner.join(file).exists() {
+                continue;
+            }
+            fs::write(inner.join("cgroup.procs"), running.pids[0].to_string()).unwrap();
+            fs::write(inner.join(file), order).unwrap();
+            let enclosure = Arc::clone(&running.launched.enclosure);
+            let report =
+                stop_enclosed(&running.launch(), &enclosure, Duration::from_millis(50)).await.unwrap();
+            assert!(report.is_empty(), "{group:?}: {report:?}");
+            assert!(!paths[0].exists());
+        }
+    }
+
+    #[tokio::test]
     async fn what_outlives_its_leader_in_the_group_without_environment_is_found() {
         let script = "#!/bin/sh\nenv -i tail -f /dev/null &\necho $!\n";
         let mut running = Running::start(script, 1).await;

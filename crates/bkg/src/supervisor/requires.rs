@@ -59,18 +59,19 @@ fn candidates<'a>(
 pub(super) fn missing(view: &View, record: &PluginRecord) -> Option<Missing> {
     let own = &record.entry.name;
     requirements(record).find_map(|requirement| {
-        let candidates: Vec<&PluginRecord> = candidates(view, own, &requirement)
-            .filter(|candidate| !needs(view, &candidate.entry.name, own))
-            .collect();
+        let candidates: Vec<&PluginRecord> = candidates(view, own, &requirement).collect();
         let is_met = |candidate: &&PluginRecord| match &requirement {
             Requirement::Plugin(_) => matches!(candidate.state(), State::Running | State::Degraded),
             Requirement::Capability(capability) => candidate.answers(capability.as_str()),
         };
-        // Nobody is waited for who cannot come.
-        let first = candidates.first()?;
         if candidates.iter().any(is_met) {
             return None;
         }
+        // Nobody is waited for who cannot come, nor who may wait for this one: with each telling what the
+        // other waits for, the reasons of two would grow for ever.
+        let may_come = |candidate: &&PluginRecord| !needs(view, &candidate.entry.name, own);
+        let candidates: Vec<&PluginRecord> = candidates.into_iter().filter(may_come).collect();
+        let first = candidates.first()?;
         let comes = candidates.iter().find(|candidate| candidate.comes_on_demand());
         let shown = comes.unwrap_or(first);
         let name = &shown.entry.name;
@@ -115,18 +116,28 @@ fn required_by(view: &View, of: &PluginName) -> Vec<PluginName> {
     requirements(record).filter_map(only).collect()
 }
 
-/// Whether `from` requires `to`, itself or through others.
+/// The plugins that one may wait for: by name, or as one of those that can offer a capability.
+fn may_wait_for(view: &View, of: &PluginName) -> Vec<PluginName> {
+    let Some(record) = view.plugin(of.as_str()) else { return Vec::new() };
+    let any = |requirement: Requirement| {
+        let names = candidates(view, of, &requirement).map(|candidate| candidate.entry.name.clone());
+        names.collect::<Vec<_>>()
+    };
+    requirements(record).flat_map(any).collect()
+}
+
+/// Whether `from` may wait for `to`, itself or through others.
 fn needs(view: &View, from: &PluginName, to: &PluginName) -> bool {
     path(view, from, to).is_some()
 }
 
-/// How `from` comes to require `to`: the plugins from the one to the other, both included.
+/// How `from` may come to wait for `to`: the plugins from the one to the other, both included.
 fn path(view: &View, from: &PluginName, to: &PluginName) -> Option<Vec<PluginName>> {
     let mut seen = BTreeSet::from([from.clone()]);
     let mut paths = vec![vec![from.clone()]];
     while let Some(path) = paths.pop() {
         let last = path.last().expect("a path has a beginning");
-        for next in required_by(view, last) {
+        for next in may_wait_for(view, last) {
             let longer: Vec<PluginName> = path.iter().cloned().chain([next.clone()]).collect();
             if next == *to {
                 return Some(longer);
@@ -226,18 +237,41 @@ mod tests {
     fn a_circle_is_found_and_nobody_waits_in_it() {
         let plugins: &[(&str, &[&str], &[&str])] =
             &[("a", &["b"], &[]), ("b", &["y.z"], &[]), ("c", &["a", "d"], &["y.z"]), ("d", &[], &[])];
-        let registry = registry(plugins);
+        let circular = registry(plugins);
         let names = |of: &str| {
-            circle(&registry.view(), &name(of))
+            circle(&circular.view(), &name(of))
                 .map(|path| path.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
         };
         assert_eq!(names("a").as_deref(), Some("a b c a"));
         assert_eq!(names("c").as_deref(), Some("c a b c"));
         assert_eq!(names("d"), None);
-        assert_eq!((reason(&registry, "a"), reason(&registry, "b")), (None, None));
-        assert!(reason(&registry, "c").unwrap().starts_with("waits for `d`"), "what is no circle holds");
-        let own = self::tests::registry(&[("a", &["a"], &[])]);
+        assert_eq!((reason(&circular, "a"), reason(&circular, "b")), (None, None));
+        assert!(reason(&circular, "c").unwrap().starts_with("waits for `d`"), "what is no circle holds");
+        let own = registry(&[("a", &["a"], &[])]);
         assert_eq!(reason(&own, "a"), None);
+    }
+
+    #[test]
+    fn two_that_could_wait_for_each_other_wait_for_others_and_their_reasons_do_not_grow() {
+        let plugins: &[(&str, &[&str], &[&str])] = &[
+            ("a", &["x.y"], &["p.q"]),
+            ("b", &["p.q"], &["x.y"]),
+            ("c", &[], &["x.y"]),
+            ("d", &[], &["p.q"]),
+        ];
+        let registry = registry(plugins);
+        let mut told = Vec::new();
+        for _ in 0..4 {
+            let reasons = ["a", "b"].map(|of| {
+                let reason = reason(&registry, of);
+                registry.set_status(&name(of), Status::now(State::Starting, reason.clone()));
+                reason.unwrap()
+            });
+            told.push(reasons);
+        }
+        assert_eq!(told[1], told[3], "nothing has happened meanwhile");
+        assert!(told[3][0].ends_with("it is stopped; start it with `bkg plugin start c`"), "{told:?}");
+        assert!(told[3][1].ends_with("it is stopped; start it with `bkg plugin start d`"), "{told:?}");
     }
 
     #[test]

@@ -240,6 +240,7 @@ impl Row {
             team.set_count(plugin, before, count, Wanted::default());
         }
         plugin.set_because(Some(why.to_owned()));
+        registry.release(&plugin.name);
         let generation = team.start_anew(count);
         Ok((team, generation, was_up))
     }
@@ -559,8 +560,15 @@ impl Swap {
         match &setback {
             // Whoever stopped it has given the word already.
             Setback::Interrupted(Interruption::Stopped | Interruption::HostStops) => {}
+            // And whoever started it again, with the new version in place.
+            Setback::Interrupted(Interruption::Restarted) => self.row.start_anew(&team, count),
             _ if was_up => self.row.start_anew(&team, count),
-            _ => team.change(count, |wanted| Wanted { up: false, ..wanted }),
+            _ => {
+                if before.is_held {
+                    registry.hold(&plugin.name);
+                }
+                team.change(count, |wanted| Wanted { up: false, ..wanted });
+            }
         }
         let reason = match &outcome {
             SwapOutcome::RolledBack { reason, .. } => Some(reason.clone()),

@@ -534,3 +534,15 @@ async fn what_is_asked_for_a_request_that_is_over_is_not_asked_on_the_plugins_ow
     assert_eq!(reply.status, 200, "{}", reply.text);
     assert_eq!(reply.json()["data"]["response"]["error"]["code"], "cancelled", "{}", reply.text);
 }
+
+#[tokio::test]
+async fn several_instances_of_a_provider_are_attended_to_once_each() {
+    let builder = TestHost::builder().plugin_as("otherauth", "otherauth", json!({ "instances": 2 }));
+    let host = builder.plugin("misbehave").config(PROVIDER).start().await;
+    host.start_plugin("misbehave").await;
+    host.until(|view| (view.plugin("otherauth")?.instances.len() == 2).then_some(())).await;
+    for number in 0..20 {
+        let reply = models(&host, &format!("test_{number}~llm.chat")).await;
+        assert_eq!(reply.status, 200, "{}", reply.text);
+    }
+}

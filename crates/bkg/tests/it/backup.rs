@@ -214,6 +214,8 @@ async fn a_preview_is_what_a_backup_takes_and_a_restore_puts_back() {
     let long = format!("deep/{}", "long-name-".repeat(20));
     fs::write(data.join(&long), "long").unwrap();
     std::os::unix::fs::symlink("kept.db", data.join("link")).unwrap();
+    // Nobody ever writes to it.
+    assert!(Command::new("mkfifo").arg(data.join("pipe")).status().unwrap().success());
     fs::create_dir_all(place.file("plugins/forgotten/data")).unwrap();
     fs::write(place.file("plugins/forgotten/data/file"), "").unwrap();
     let resting = root.get("/admin/plugins/resting").await.json()["instances"][0]["pid"].clone();
@@ -233,6 +235,7 @@ async fn a_preview_is_what_a_backup_takes_and_a_restore_puts_back() {
     };
     assert_eq!(named("copied").unwrap().how, How::Files);
     assert_eq!(named("writing").unwrap().how, How::Plugin);
+    assert_eq!(named("apikeys").unwrap().how, How::Plugin);
     assert_eq!(named("resting").unwrap().how, How::Stopped);
     assert_eq!(named("forgotten").unwrap().how, How::Files);
     for (planned, taken) in parts.iter().zip(&taken.parts) {
@@ -392,6 +395,36 @@ async fn a_plugin_whose_file_never_holds_still_is_stopped_for_its_copy() {
     assert_eq!(part.unwrap().how, How::Stopped);
     until_running(&root, "keeper").await;
     assert_eq!(kept(&root, "keeper").await, BTreeSet::from([1]));
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_plugin_that_rests_until_it_is_asked_still_does_after_a_backup() {
+    let place = Place::new();
+    keeper(
+        &place,
+        "sleeper",
+        None,
+        json!({ "autostart": false, "activation": "on-demand", "backup": "stopped" }),
+    );
+    let daemon = place.start().await;
+    let root = daemon.root();
+    fs::create_dir_all(place.file("plugins/sleeper/data")).unwrap();
+    fs::write(place.file("plugins/sleeper/data/note"), "kept").unwrap();
+    let file = file(&place);
+    done(&place, &["backup", file.to_str().unwrap()]);
+    assert!(manifest(&file).files.iter().any(|file| file.path.as_str() == "plugins/sleeper/data/note"));
+    assert_eq!(root.get("/admin/plugins/sleeper").await.json()["status"], "stopped");
+    ask(&root, "sleeper", "quirk.keep", json!({ "value": 1 })).await;
+    // While it runs it is stopped, and comes back.
+    done(&place, &["backup", file.to_str().unwrap()]);
+    assert_eq!(kept(&root, "sleeper").await, BTreeSet::from([1]));
+    // What an operator stopped stays stopped.
+    let stopped = root.post("/admin/plugins/sleeper/stop?wait=30", json!({})).await;
+    assert_eq!(stopped.status, 200, "{}", stopped.text);
+    done(&place, &["backup", file.to_str().unwrap()]);
+    let body = json!({ "capability": "quirk.kept", "payload": {} });
+    assert_eq!(root.post("/api/plugins/sleeper/invoke", body).await.status, 503);
     daemon.stop().await;
 }
 

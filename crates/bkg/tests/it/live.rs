@@ -197,21 +197,21 @@ async fn one_of_two_hundred_that_does_not_read_harms_nobody_and_costs_little() {
         noisy.append(NewLine::host(LogLevel::Info, &*loud));
         tokio::task::yield_now().await;
     }
-    for burst in 0..BURSTS {
+    // The host adds a line of its own where the disk is too slow for all this.
+    let mut places = vec![begin; readers.len()];
+    for _ in 0..BURSTS {
         log(&host, BURST as usize, "one of many");
-        let end = begin + (burst + 1) * BURST;
-        let all = readers.iter_mut().map(async |reader| {
-            let mut got = Vec::new();
-            while got.last() != Some(&end) {
+        let end = newest(&host);
+        let all = readers.iter_mut().zip(&mut places).map(async |(reader, place)| {
+            while *place < end {
                 // As it came: two hundred times as text is enough to do.
-                got.extend(numbers(&reader.next_text().await));
+                for number in numbers(&reader.next_text().await) {
+                    *place += 1;
+                    assert_eq!(number, *place, "every line, each once");
+                }
             }
-            got
         });
-        let due: Vec<u64> = (end - BURST + 1..=end).collect();
-        for got in join_all(all).await {
-            assert!(got == due, "every line, each once: {got:?}");
-        }
+        join_all(all).await;
     }
     let grown = resident().saturating_sub(before);
     assert!(grown < 48 << 20, "{grown} bytes more");

@@ -125,13 +125,13 @@ async fn a_swap_under_load_loses_nothing() {
     });
     let streams: Vec<_> = streams.collect();
     host.until_in_flight("misbehave", 4).await;
-    let mut last = None;
+    let mut swaps = Vec::new();
     for number in 1..=3 {
         let ticket = swap(&host, order(&host, json!({ "word": number.to_string() })));
         let outcome = ticket.outcome().await;
         assert!(matches!(outcome, SwapOutcome::Swapped { .. }), "{outcome:?}");
         assert_eq!(word(&host).await, number.to_string());
-        last = Some(ticket);
+        swaps.push(ticket);
     }
     is_over.store(true, Ordering::Relaxed);
     for caller in join_all(callers).await {
@@ -147,7 +147,9 @@ async fn a_swap_under_load_loses_nothing() {
         assert_eq!((reply.status.as_u16(), events.len()), (200, 60), "{}", reply.text);
         assert!(!reply.text.contains("error"), "{}", reply.text);
     }
-    assert_eq!(last.unwrap().departed().await, 0);
+    for swap in swaps {
+        assert_eq!(swap.departed().await, 0);
+    }
     assert_eq!(processes(&host), pids(&host));
     assert_eq!(pids(&host).len(), 2);
     Arc::into_inner(host).unwrap().stop().await;
@@ -419,5 +421,53 @@ async fn a_version_keeps_its_plugins_name() {
     let order = SwapOrder { entry: Arc::new(entry), root: PathBuf::from("/"), ..order(&host, json!({})) };
     let refused = host.host().supervisor.swap("misbehave", order).unwrap_err().to_string();
     assert!(refused.contains("`other`, not `misbehave`"), "{refused}");
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_version_that_requires_what_is_not_there_does_not_keep_a_swap_open() {
+    for overlap in [true, false] {
+        let builder = misbehave(json!({ "overlap": overlap, "settings": { "word": "old" } }));
+        let builder = builder.plugin_as("misbehave", "other", json!({}));
+        let host = builder.config("supervisor.register_timeout_ms = 2000").start().await;
+        host.start_plugin("misbehave").await;
+        let mut order = order(&host, json!({ "word": "new" }));
+        Arc::make_mut(&mut order.entry).requires = vec![json!("other")];
+        let (stage, said) = reason(swap(&host, order).outcome().await);
+        assert_eq!(stage, SwapStage::Gate);
+        assert!(said.contains("waits for `other`, which is stopped"), "{said}");
+        host.until_state("misbehave", State::Running).await;
+        assert_eq!(word(&host).await, "old");
+        host.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_restart_has_the_last_word_over_the_swap_of_a_plugin_that_rests() {
+    let host = misbehave(json!({})).start().await;
+    let before = record(&host);
+    let ticket = swap(&host, order(&host, json!({ "register": "never" })));
+    host.until(|view| (view.plugin("misbehave")?.entry != before.entry).then_some(())).await;
+    host.host().supervisor.want_again("misbehave").unwrap();
+    assert!(reason(ticket.outcome().await).1.contains("started again"));
+    host.until_state("misbehave", State::Running).await;
+    assert!(host.host().supervisor.is_wanted("misbehave"));
+    assert_eq!(record(&host).entry, before.entry);
+    assert_eq!(word(&host).await, Value::Null);
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn what_somebody_stopped_stays_so_when_its_swap_comes_to_nothing() {
+    let host = misbehave(json!({ "activation": "on-demand" })).start().await;
+    let supervisor = &host.host().supervisor;
+    supervisor.want_down("misbehave").unwrap();
+    let order = || order(&host, json!({ "register": "never" }));
+    let refused = SwapOrder { share: Some(Share { percent: 0, observe: Duration::ZERO }), ..order() };
+    assert!(supervisor.swap("misbehave", refused).is_err());
+    assert!(record(&host).is_held, "nothing was begun");
+    reason(swap(&host, order()).outcome().await);
+    host.until_state("misbehave", State::Stopped).await;
+    assert!(record(&host).is_held, "requests would start what somebody stopped");
     host.stop().await;
 }

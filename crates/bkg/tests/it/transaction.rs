@@ -141,7 +141,12 @@ async fn an_entry_with_which_a_plugin_does_not_come_up_goes_back() {
     let broken =
         json!({ "settings": { "register": "garbage", "secret": "never seen" }, "restart": "never" });
     let failed = host.post(&format!("{CONFIG}?note=a+try"), broken).await;
-    assert_eq!((failed.status.as_u16(), failed.code().as_str()), (502, "plugin_error"), "{}", failed.text);
+    assert_eq!(
+        (failed.status.as_u16(), failed.code().as_str()),
+        (422, "invalid_config"),
+        "{}",
+        failed.text
+    );
     let text =
         "did not come up with revision 1 and runs with what it had before, which is saved as revision 2: ";
     assert!(failed.text.contains(text), "{}", failed.text);
@@ -188,7 +193,7 @@ async fn one_order_takes_the_newest_change_back_past_what_was_rolled_back() {
     }
     let broken = json!({ "settings": { "register": "garbage" }, "args": ["again"], "restart": "never" });
     let failed = host.post(CONFIG, broken).await;
-    assert_eq!(failed.status, 502, "{}", failed.text);
+    assert_eq!(failed.status, 422, "{}", failed.text);
     let back = take_back().await;
     assert_eq!(
         (&back.json()["revision"], &back.json()["applied"]),

@@ -45,13 +45,11 @@ impl Cgroup {
         if self.version == Version::V2 && write(&self.path.join("cgroup.kill"), "1").is_ok() {
             return;
         }
-        let frozen = self.freeze();
+        self.freeze();
         for process in self.members() {
             processes::send(process, Signal::SIGKILL);
         }
-        if frozen {
-            self.thaw();
-        }
+        self.thaw();
     }
 
     /// Everything alive in it, sub-cgroups included.
@@ -110,11 +108,11 @@ impl Cgroup {
         groups.lines().flat_map(|line| line.split('/')).any(|part| part == name)
     }
 
-    /// Stops everything in it from running; answers whether there is a way to.
-    fn freeze(&self) -> bool {
+    /// Stops everything in it from running, where there is a way to.
+    fn freeze(&self) {
         let (file, order) = self.freezer();
         if write(&self.path.join(file), order).is_err() {
-            return false;
+            return;
         }
         let deadline = Instant::now() + FREEZE_WITHIN;
         let is_frozen = || match self.version {
@@ -126,12 +124,15 @@ impl Cgroup {
         while !is_frozen() && Instant::now() < deadline {
             std::thread::sleep(LOOK_AGAIN);
         }
-        true
     }
 
+    /// Lets everything in it run, also what its own processes froze below it: in version 1 nothing that is
+    /// frozen dies.
     fn thaw(&self) {
         let order = if self.version == Version::V1 { "THAWED" } else { "0" };
-        let _gone_meanwhile = write(&self.path.join(self.freezer().0), order);
+        for directory in tree(&self.path) {
+            let _gone_meanwhile = write(&directory.join(self.freezer().0), order);
+        }
     }
 
     fn freezer(&self) -> (&'static str, &'static str) {

@@ -12,6 +12,7 @@ import signal
 import sys
 import uuid
 from pathlib import Path
+from typing import Any
 
 import faults
 from session import Frame, Plugin, Request, capability, now_ms
@@ -348,10 +349,16 @@ async def flood_logs(plugin: Plugin, request: Request) -> None:
 async def flood(plugin: Plugin, request: Request) -> None:
     socket = plugin.socket_now()
     transport = socket.writer.transport
+    # It reads and writes, which the type of the writer's half does not say.
+    assert isinstance(transport, asyncio.Transport)
     if not request.option("reads", False):
         # The stream reader does not know of it, and so never resumes by itself.
         transport.pause_reading()
-    kind, size, frames = request.option("kind", "unknown"), request.option("size", 1), request.option("frames", 0)
+    kind, size, frames = (
+        request.option("kind", "unknown"),
+        request.option("size", 1),
+        request.option("frames", 0),
+    )
     batch = max(1, min(512, (64 << 10) // size))
     sent, patience = 0, request.option("patienceMs", 3_000) / 1000
     blocked = False
@@ -373,6 +380,7 @@ async def flood(plugin: Plugin, request: Request) -> None:
 def flooding(kind: str, number: int, size: int) -> bytes:
     """One frame of a flood; its mask is zero, which costs nothing."""
     own = {"requestId": f"flood-{number}"}
+    frame: dict[str, Any]
     match kind:
         case "pings":
             return masked_with_zero(PING, b"x" * min(size, 125))

@@ -136,7 +136,7 @@ def settings_that_the_plugin_refuses_change_nothing(ping: Ping) -> None:
 @settings_that_the_plugin_refuses_change_nothing.otherwise
 def settings_with_which_it_does_not_come_up_are_taken_back(ping: Ping) -> None:
     answer = ping.settings(greeting=" ")
-    assert (answer.status, answer.error()["code"]) == (502, "plugin_error")
+    assert (answer.status, answer.error()["code"]) == (422, "invalid_config")
     assert "`greeting` of the settings is empty" in answer.error()["message"]
     ping.default_settings()
     assert ping.gets("greet", {"name": "Ada"}) == {"greeting": "hello Ada"}
