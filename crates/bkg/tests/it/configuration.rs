@@ -14,11 +14,11 @@ use tokio::task::JoinSet;
 use crate::host::{Reply, TestHost, header};
 use crate::visitor::{Visitor, complete};
 
-const CONFIG: &str = "/admin/plugins/misbehave/config";
+pub(super) const CONFIG: &str = "/admin/plugins/misbehave/config";
 const CANARY: &str = "canary-7f3a9b2c";
 
 /// A daemon with `misbehave`, which takes settings while it runs if `hot`.
-async fn with_settings(settings: Value) -> TestHost {
+pub(super) async fn with_settings(settings: Value) -> TestHost {
     let host = TestHost::builder()
         .plugin_as("misbehave", "misbehave", json!({ "settings": settings }))
         .start()
@@ -42,7 +42,7 @@ async fn save(host: &TestHost, body: Value) -> Value {
     reply.json()
 }
 
-async fn settings(host: &TestHost) -> Value {
+pub(super) async fn settings(host: &TestHost) -> Value {
     host.ask("test.settings", json!({})).await
 }
 

@@ -12,28 +12,14 @@ use bkg::registry::State;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
+use crate::configuration::{CONFIG, settings, with_settings};
 use crate::daemon::Place;
 use crate::host::{Reply, TestHost};
 use crate::visitor::Visitor;
 
-const CONFIG: &str = "/admin/plugins/misbehave/config";
-
-async fn with_settings(settings: Value) -> TestHost {
-    let host = TestHost::builder()
-        .plugin_as("misbehave", "misbehave", json!({ "settings": settings }))
-        .start()
-        .await;
-    host.start_plugin("misbehave").await;
-    host
-}
-
 /// A daemon with `misbehave`, which can be asked about settings before it takes them.
 async fn asked_first() -> TestHost {
     with_settings(json!({ "hot": true, "dryRuns": true, "word": "first" })).await
-}
-
-async fn settings(host: &TestHost) -> Value {
-    host.ask("test.settings", json!({})).await
 }
 
 async fn try_out(host: &TestHost, body: Value) -> Reply {
