@@ -15,7 +15,7 @@ from faultsuite.stage import bystander
 from faultsuite.trial import Trial, row
 from faultsuite.vitals import MIB, Vitals
 from faultsuite.witness import Witness
-from harness import Answer, Host, apikeys, misbehave, until
+from harness import ADMIN_PASSWORD, Answer, Host, apikeys, misbehave, until
 
 Disk = Callable[[Path, int], AbstractContextManager[Path]]
 CONFIG = f"/admin/plugins/{TAKES_SETTINGS}/config"
@@ -50,6 +50,7 @@ def one_disk(trial: Trial, name: str, data: Path) -> None:
     """Fills one disk, and empties it."""
     plugins = [apikeys(), takes_settings(), misbehave(), bystander(), bystander("dies")]
     host = Host(data.parent, *plugins)
+    host.environment["ADMIN_PASSWORD"] = ADMIN_PASSWORD
     host.start()
     ballast = Ballast(data)
     witness = Witness(host.ports["api"], host.key, "witness", data.parent)
@@ -119,7 +120,7 @@ def refused(trial: Trial, name: str, host: Host, ballast: Ballast) -> None:
     keys = len(host.http("GET", "/admin/keys?user=admin").json()["keys"])
     revision = host.http("GET", CONFIG).json()["revision"]
     word = applied(host)
-    login = {"username": "admin", "password": host.environment.get("ADMIN_PASSWORD", "wrong")}
+    login = {"username": "admin", "password": ADMIN_PASSWORD}
     tries = [
         ("key.create", "POST", "/admin/keys", KEY),
         (
