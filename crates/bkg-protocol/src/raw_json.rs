@@ -4,6 +4,7 @@
 //! numbers and the order of keys survive, and nobody pays for parsing it. The invariant: the text is
 //! one valid JSON value.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use bytestring::ByteString;
@@ -48,6 +49,16 @@ impl RawJson {
     /// What does not fit the type, with its line and column.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         serde_json::from_str(&self.0)
+    }
+
+    /// The value of a member of this object; `None` if this is no object, or has no such member.
+    ///
+    /// It shares this text where it is most of it, and is a copy where it would keep a larger one alive.
+    pub fn member(&self, name: &str) -> Option<Self> {
+        let mut members: BTreeMap<String, &RawValue> = serde_json::from_str(&self.0).ok()?;
+        let value = members.remove(name)?.get();
+        let is_most = value.len() >= self.0.len() / 2;
+        Some(Self(if is_most { self.0.slice_ref(value) } else { ByteString::from(value) }))
     }
 
     /// The JSON text.
@@ -110,6 +121,24 @@ impl schemars::JsonSchema for RawJson {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_member_keeps_its_text_and_no_larger_one_alive() {
+        let small = RawJson::parse(r#"{"a\u0062": 1.50, "payload" : {"z":[1, 2.0]} }"#).unwrap();
+        assert_eq!(small.member("ab").unwrap().as_str(), "1.50");
+        assert_eq!(small.member("payload").unwrap().as_str(), r#"{"z":[1, 2.0]}"#);
+        assert_eq!(small.member("z"), None);
+        assert_eq!(RawJson::parse("[1]").unwrap().member("a"), None);
+        let within = |part: &RawJson, whole: &RawJson| {
+            whole.as_str().as_bytes().as_ptr_range().contains(&part.as_str().as_ptr())
+        };
+        let text = |first: usize, second: usize| {
+            format!(r#"{{"a":"{}","b":"{}"}}"#, "x".repeat(first), "x".repeat(second))
+        };
+        let large = RawJson::parse(text(10, 1_000)).unwrap();
+        assert!(within(&large.member("b").unwrap(), &large));
+        assert!(!within(&large.member("a").unwrap(), &large));
+    }
 
     #[test]
     fn text_is_kept_as_it_was_written() {

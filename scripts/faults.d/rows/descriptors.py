@@ -17,7 +17,7 @@ from faultsuite.trial import Trial, row
 # How many descriptors are left to the host when the fault begins.
 LEFT = 20
 # So that what is silent, and what is kept without a request, stays for as long as the fault.
-CONFIG = "limits.first_byte_timeout_ms = 120000\nlimits.header_read_timeout_ms = 120000"
+CONFIG = "limits.first_byte_timeout_ms = 600000\nlimits.header_read_timeout_ms = 600000"
 SAID, OVER = "no connection can be taken", "connections are taken again"
 
 
@@ -45,7 +45,8 @@ async def descriptors(trial: Trial) -> None:
                 silent.append(socket.create_connection(("127.0.0.1", stage.client.port)))
                 await asyncio.sleep(0.01)
             began, computed = now_ms(), seconds_computed(stage.pid)
-            refused = [await stage.off_thread(dial, stage.client.port) for _ in range(trial.count(20, 200))]
+            dialling = (stage.off_thread(dial, stage.client.port) for _ in range(trial.count(20, 200)))
+            refused = await asyncio.gather(*dialling)
             trial.none("who dialled and was not answered 503", [one for one in refused if one != 503])
             status, _ = await stage.off_thread(ask, stage, kept, "POST", "/admin/plugins/ledger/restart")
             trial.equal("an order on a connection from before", status, 202)

@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bkg_protocol::{CapabilityName, RawJson};
 use schemars::JsonSchema;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::Api;
@@ -22,8 +23,10 @@ pub(super) struct Invocation {
     #[schemars(with = "CapabilityName", required)]
     capability: Option<String>,
     /// What the capability takes; an empty object unless said.
-    #[serde(default = "empty_object")]
-    payload: RawJson,
+    #[schemars(with = "RawJson", default = "empty_object")]
+    #[expect(dead_code, reason = "it is taken from the body, without copying it")]
+    #[serde(default)]
+    payload: IgnoredAny,
     /// How long the plugin may take, in milliseconds; never longer than the host's own limit.
     timeout_ms: Option<u64>,
 }
@@ -45,10 +48,10 @@ pub(super) async fn invoke(api: Arc<Api>, call: Call, body: Body) -> Result<Resp
     let invocation: Invocation = members(&body)?;
     let wanted = Wanted {
         capability: capability(invocation.capability.as_deref())?,
-        payload: invocation.payload,
+        payload: body.member("payload").unwrap_or_else(empty_object),
         within: invocation.timeout_ms.map(Duration::from_millis),
     };
-    // The payload is a copy: waiting for the plugin with both would cost twice.
+    // A payload that is a copy is all that is waited with.
     drop(body);
     let data = ask(&api, &call, &record, wanted).await?;
     Ok(axum::Json(Outcome { data }).into_response())

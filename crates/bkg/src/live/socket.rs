@@ -1,8 +1,9 @@
 //! One socket: reads what the client says, writes what it follows, and notices when it is gone.
 //!
 //! A message is made when the one before is written, so a client that does not read costs one message
-//! and nobody else anything. The invariant: the socket ends within moments of the host's stop and of its
-//! caller's rights, and after [`SILENT_AFTER`] where nobody is at the other end.
+//! and nobody else anything; a large one goes out in pieces, so that an idle socket keeps no buffer of its
+//! size. The invariant: the socket ends within moments of the host's stop and of its caller's rights, and
+//! after [`SILENT_AFTER`] where nobody is at the other end.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -17,6 +18,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -28,6 +31,8 @@ use crate::auth::Caller;
 
 /// How many answers may wait to be written, pongs too: with so many, nothing more is read from the client.
 const MOST_ANSWERS: usize = 32;
+/// The largest frame that is sent, in bytes. The WebSocket's buffer grows to the largest, and stays so.
+const PIECE: usize = 4 << 10;
 /// How long a socket that closes may take for it.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
@@ -45,7 +50,9 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
 ) {
     let (session, bootstrap) = Session::begin(live, caller.clone());
     let answers = VecDeque::from([Message::Text(bootstrap.text())]);
-    let line = Line { socket, is_written: true, answers, pongs: 0 };
+    // It is far larger than all else that a socket costs, and would live as long.
+    drop(bootstrap);
+    let line = Line { socket, is_written: true, rest: Bytes::new(), answers, pongs: 0 };
     let reason = converse(line, session, caller, stop).await;
     debug!(?reason, "a live socket has ended");
 }
@@ -97,6 +104,8 @@ struct Line<S> {
     socket: WebSocketStream<S>,
     /// Whether all that it was handed is on its way.
     is_written: bool,
+    /// What of a message follows in further frames (RFC 6455, section 5.4).
+    rest: Bytes,
     /// Answers to the client, which go before everything else; at most [`MOST_ANSWERS`] and one.
     answers: VecDeque<Message>,
     /// How many pongs the socket has made by itself and may not have written yet: it keeps any number.
@@ -177,6 +186,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
     /// Hands the socket its next message, which it has room for.
     fn hand_over(&mut self, message: Message) -> Result<(), End> {
         self.is_written = false;
+        match message {
+            Message::Text(text) if text.len() > PIECE => {
+                self.rest = Bytes::from(text);
+                self.send_piece(Data::Text)
+            }
+            message => self.send(message),
+        }
+    }
+
+    /// Sends the next piece of what is left of a message.
+    fn send_piece(&mut self, kind: Data) -> Result<(), End> {
+        let piece = self.rest.split_to(PIECE.min(self.rest.len()));
+        let frame = Frame::message(piece, OpCode::Data(kind), self.rest.is_empty());
+        self.send(Message::Frame(frame))
+    }
+
+    fn send(&mut self, message: Message) -> Result<(), End> {
         Pin::new(&mut self.socket).start_send(message).map_err(|error| end_of(&error))
     }
 
@@ -188,15 +214,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
 
     /// Writes what the socket has, and reads unless too many answers wait.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Happening> {
-        if !self.is_written
+        while !self.is_written
             && let Poll::Ready(written) = Pin::new(&mut self.socket).poll_flush(context)
         {
-            self.is_written = true;
             self.pongs = 0;
-            return Poll::Ready(match written {
-                Ok(()) => Happening::Written,
-                Err(error) => Happening::Over(end_of(&error)),
+            let sent = written.map_err(|error| end_of(&error)).and_then(|()| {
+                self.is_written = self.rest.is_empty();
+                if self.is_written { Ok(()) } else { self.send_piece(Data::Continue) }
             });
+            match sent {
+                Ok(()) if self.is_written => return Poll::Ready(Happening::Written),
+                Ok(()) => {}
+                Err(end) => return Poll::Ready(Happening::Over(end)),
+            }
         }
         if self.answers.len() + self.pongs >= MOST_ANSWERS {
             return Poll::Pending;
@@ -312,6 +342,26 @@ mod tests {
         tokio::join!(serving, answering);
         assert!(begun.elapsed() > silent + SILENT_AFTER * 2);
         live.finish().await;
+    }
+
+    #[tokio::test]
+    async fn a_large_message_comes_whole_in_frames_of_a_bounded_size() {
+        let (ours, mut theirs) = sides(1 << 10).await;
+        let mut line =
+            Line { socket: ours, is_written: true, rest: Bytes::new(), answers: VecDeque::new(), pongs: 0 };
+        let large = "größer ".repeat(PIECE);
+        line.hand_over(Message::text(large.clone())).unwrap();
+        let writing = async {
+            while !matches!(poll_fn(|context| line.poll(context)).await, Happening::Written) {}
+            // What follows is a message of its own.
+            line.hand_over(Message::text("small")).unwrap();
+            while !matches!(poll_fn(|context| line.poll(context)).await, Happening::Written) {}
+        };
+        let reading = async {
+            assert_eq!(theirs.next().await.unwrap().unwrap(), Message::text(large.clone()));
+            assert_eq!(theirs.next().await.unwrap().unwrap(), Message::text("small"));
+        };
+        tokio::join!(writing, reading);
     }
 
     #[tokio::test]
