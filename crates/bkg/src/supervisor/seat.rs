@@ -43,7 +43,7 @@ use crate::registry::{
     Confinement, Instance as Session, Launch, LaunchEvent, LimitMeans, Means, Order, PluginRecord,
     PrivateListener, State,
 };
-use crate::store::{LedgeredProcess, OpenRequest, PluginDirs, RunOutcome, replace};
+use crate::store::{Ledger, LedgeredProcess, OpenRequest, PluginDirs, RunOutcome, StoreError, replace};
 
 /// How long a registered process may be without a session before it counts as lost.
 const RECONNECT_WITHIN: Duration = Duration::from_secs(30);
@@ -563,7 +563,7 @@ impl Seat {
         let memory = MemoryWatch::start();
         let launched = self.spawn_process(&launch, program, args, record, environment).await;
         if launched.is_err() {
-            let _ = std::fs::remove_file(&runtime_config);
+            remove_runtime_config(runtime_config.clone()).await;
         }
         let Spawned { process, enclosure, child, ran_through, output, last_words } = launched?;
         let memory = memory.with(&enclosure);
@@ -618,10 +618,11 @@ impl Seat {
         environment: Vec<(OsString, OsString)>,
     ) -> Result<Spawned, NotStarted> {
         let supervision = &self.plugin.supervision;
-        let ledger = supervision.data.ledger();
         let plan = Plan::new(Arc::clone(&supervision.cgroups), launch.instance, record.entry.limits);
         let cgroups = plan.paths();
-        ledger.record(&launch.plugin, launch.instance, &cgroups).map_err(not_started)?;
+        let (plugin, instance, paths) = (launch.plugin.clone(), launch.instance, cgroups.clone());
+        let recorded = self.in_ledger(move |ledger| ledger.record(&plugin, instance, &paths)).await;
+        recorded.map_err(not_started)?;
         let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let command = LaunchCommand {
             program,
@@ -636,7 +637,7 @@ impl Seat {
             match launched {
                 Ok(launched) => launched,
                 Err(error) => {
-                    let _ = ledger.remove(launch.instance);
+                    let _ = self.in_ledger(move |ledger| ledger.remove(instance)).await;
                     return Err(not_started(error));
                 }
             };
@@ -653,11 +654,24 @@ impl Seat {
         let last_words = output.spawn(output::drain(stderr, LogStream::Stderr, log, launch.instance));
         output.close();
         let ledgered = LedgeredProcess { pid: process.pid, start_time: process.start_time };
-        if let Err(error) = ledger.complete(&launch.plugin, launch.instance, ledgered, &cgroups) {
+        let plugin = launch.plugin.clone();
+        let completed =
+            self.in_ledger(move |ledger| ledger.complete(&plugin, instance, ledgered, &cgroups)).await;
+        if let Err(error) = completed {
             // Still covered: its processes carry the instance in their environment.
             warn!(plugin = %launch.plugin, %error, "the ledger could not be completed");
         }
         Ok(Spawned { process, enclosure, child, ran_through, output, last_words })
+    }
+
+    /// Changes the ledger on another thread: removing a file can take a busy disk a quarter of a second.
+    async fn in_ledger<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Ledger) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let data = Arc::clone(&self.plugin.supervision.data);
+        let changed = tokio::task::spawn_blocking(move || change(data.ledger())).await;
+        changed.expect("the runtime outlives its seats, and the ledger does not panic")
     }
 
     /// Says which limits of its entry do not hold, or not as they are meant.
@@ -954,7 +968,7 @@ impl Seat {
         let cleared = self.end_processes(&launch, &process, &enclosure, grace).await;
         over.cancel();
         let exit = if cleared.is_ok() { exit_of(&mut child, &output, &memory).await } else { None };
-        let _ = std::fs::remove_file(runtime_config);
+        remove_runtime_config(runtime_config).await;
         cleared.map(|found| Ended { found, exit })
     }
 
@@ -972,7 +986,8 @@ impl Seat {
             let problem = match stop_enclosed(process, enclosure, grace).await {
                 Ok(report) if report.is_empty() => {
                     self.plugin.supervision.registry.cleared(launch.instance);
-                    if let Err(error) = self.plugin.supervision.data.ledger().remove(launch.instance) {
+                    let instance = launch.instance;
+                    if let Err(error) = self.in_ledger(move |ledger| ledger.remove(instance)).await {
                         warn!(plugin = %launch.plugin, %error, "the ledger could not be cleared");
                     }
                     return Ok(report.asked.len().max(report.killed.len()));
@@ -1054,6 +1069,11 @@ async fn write_runtime_config(path: &Path, entry: Value) -> Result<(), NotStarte
         .await
         .map_err(not_started)?
         .map_err(|error| NotStarted(format!("its runtime configuration cannot be written: {error}")))
+}
+
+/// Nobody misses one that cannot be removed: the next host does it.
+async fn remove_runtime_config(path: PathBuf) {
+    let _ = tokio::task::spawn_blocking(move || std::fs::remove_file(path)).await;
 }
 
 /// Names the processes that outlived SIGKILL: each is in a system call that cannot be interrupted.
