@@ -18,10 +18,12 @@ from faultsuite.trial import Trial, row
 async def swap(trial: Trial) -> None:
     """200 calls a second, begun on time whether or not earlier ones have been answered, and fifty streams
     of a second each that follow one another. Every three seconds the plugin's folder says another
-    version, and the plugin is swapped; the version that answers is read from the answers. Then, under the
-    same load, a version that never registers is tried: the swap must be rolled back, and not one call may
-    notice. The short form swaps three times at 40 calls a second and ten streams."""
+    version, and the plugin is swapped; the version that answers is read from the answers. With each order
+    begins a stream that lasts longer than the version before is held ready. Then, under the same load, a
+    version that never registers is tried: the swap must be rolled back, and not one call may notice. The
+    short form swaps three times at 40 calls a second and ten streams."""
     swaps = trial.count(3, 20)
+    long_stream = {"chunks": trial.count(100, 56), "delayMs": 50}
     # A folder that has changed counts as one that may build first.
     config = "supervisor.register_timeout_ms = 3000\nsupervisor.prepare_timeout_ms = 3000\n"
     async with trial.stage(ledger(version="0"), config=config) as stage:
@@ -31,8 +33,10 @@ async def swap(trial: Trial) -> None:
         await stage.before()
         began = now_ms()
         outcomes = []
+        outlasting = []
         for number in range(1, swaps + 1):
             due = began + number * 3_000
+            outlasting.append(asyncio.create_task(stage.client.stream(**long_stream)))
             outcomes.append(await swapped(stage, version=str(number)))
             await stage.until_serving()
             await asyncio.sleep(max(0.0, due - now_ms()) / 1000)
@@ -44,6 +48,7 @@ async def swap(trial: Trial) -> None:
         trial.figure("a version that never gets ready", failing, "rolled-back", failing == "rolled-back")
         trial.equal("the process that serves afterwards is that of before", (await stage.pids())[0], pid)
         await load.stop()
+        await asyncio.gather(*outlasting)
         calls = stage.client.calls
         failed = [call for call in calls if call.outcome not in ACKNOWLEDGED]
         trial.none(f"calls and streams of {len(calls)} that failed or were cut", failed)
