@@ -56,7 +56,7 @@ async def bad_frames(trial: Trial) -> None:
 
 async def say(trial: Trial, stage: Stage, capability: str, payload: Any, statuses: set[int]) -> None:
     """Has the hostile plugin break one rule; it must be answered, and the neighbour must not notice."""
-    await stage.until_serving("misbehave")
+    await until_there(stage)
     asked = stage.off_thread(stage.host.invoke, capability, payload, timeoutMs=3_000)
     answer, beside = await asyncio.gather(asked, stage.client.call())
     if answer.status not in statuses:
@@ -65,12 +65,25 @@ async def say(trial: Trial, stage: Stage, capability: str, payload: Any, statuse
         trial.figure(f"the neighbour of {capability} {payload}", str(beside), "answered", False)
 
 
+async def until_there(stage: Stage) -> None:
+    """Waits until the hostile plugin serves. After so many ends its back-off is longer than a minute, and
+    an operator does not wait for that."""
+
+    async def there() -> bool:
+        shown = await stage.plugin("misbehave")
+        if shown["status"] == "backoff":
+            await stage.http("POST", "/admin/plugins/misbehave/restart?wait=30")
+        return any(one["status"] == "healthy" for one in shown["instances"])
+
+    await stage.until(there, "the hostile plugin serves")
+
+
 async def steal(stage: Stage) -> str | None:
     """Answers a neighbour's open call from the hostile plugin; says what the caller got, if not its own."""
     call = stage.client.new()
     asking = asyncio.create_task(stage.client.call(call=call, workMs=150))
     line = await stage.until_line("executed", call.id)
-    await stage.until_serving("misbehave")
+    await until_there(stage)
     payload = {"requestId": line["request"]}
     await stage.off_thread(stage.host.invoke, "test.foreign", payload, timeoutMs=3_000)
     await asking
