@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::auth::{AuthError, ChangeError, ProviderError};
 use crate::dispatcher::CallError;
 use crate::registry::Failure;
+use crate::routing::speaks_against;
 use crate::store::StoreError;
 
 /// Says whether the host or a plugin failed.
@@ -189,6 +190,12 @@ impl Problem {
     pub fn with_details(mut self, details: &impl serde::Serialize) -> Self {
         self.details = Some(RawJson::of(details));
         self
+    }
+
+    /// Whether this is a failure of a plugin, and of its own making: not what it says of a request that
+    /// is wrong.
+    pub fn speaks_against_plugin(&self) -> bool {
+        self.source == Source::Plugin && speaks_against(self.code)
     }
 
     /// The body: `{"error": {"message", "type", "param", "code", "details"?}}`.

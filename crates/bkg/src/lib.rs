@@ -2,7 +2,8 @@
 //!
 //! Modules in dependency order, imports only point right:
 //! `cli → app conformance scaffold → gateway admin accounts api live reference dev → entries backup → plugin_object →
-//! bus supervisor telemetry → web → error → auth → dispatcher → registry → logs store config → clock`.
+//! bus supervisor telemetry → web → error → auth → routing → dispatcher → registry → logs store config →
+//! clock`.
 //! `docs/architecture.md` follows one request through them.
 
 pub mod accounts;
@@ -26,6 +27,7 @@ pub mod logs;
 pub mod plugin_object;
 pub mod reference;
 pub mod registry;
+pub mod routing;
 pub mod scaffold;
 pub mod store;
 pub mod supervisor;

@@ -180,7 +180,7 @@ struct MirrorDiscard {
 #[derive(JsonSchema)]
 #[schemars(inline, transparent)]
 #[allow(dead_code, reason = "only its schema is used")]
-struct Revision(#[schemars(regex(pattern = r#"^(\*|(W/)?"?[0-9]{1,15}"?)$"#))] String);
+pub(super) struct Revision(#[schemars(regex(pattern = r#"^(\*|(W/)?"?[0-9]{1,15}"?)$"#))] String);
 
 /// When a change takes effect.
 #[derive(Debug, JsonSchema)]
@@ -386,7 +386,7 @@ fn with_name(
 }
 
 /// The revision in `If-Match`; `*` stands for any (RFC 9110, section 13.1.1).
-fn expected_revision(call: &Call) -> Result<Option<u64>, Problem> {
+pub(super) fn expected_revision(call: &Call) -> Result<Option<u64>, Problem> {
     let Some(header) = call.parts.headers.get(IF_MATCH) else { return Ok(None) };
     let text = header.to_str().unwrap_or_default().trim();
     if text == "*" {
@@ -394,12 +394,14 @@ fn expected_revision(call: &Call) -> Result<Option<u64>, Problem> {
     }
     let number = text.strip_prefix("W/").unwrap_or(text).trim_matches('"').parse();
     number.map(Some).map_err(|_| {
-        Problem::invalid(format!("`If-Match` is `{text}`: send the `ETag` of the entry, such as `\"3\"`"))
-            .param("If-Match")
+        Problem::invalid(format!(
+            "`If-Match` is `{text}`: send the `ETag` of what you read, such as `\"3\"`"
+        ))
+        .param("If-Match")
     })
 }
 
-fn entity_tag(revision: u64) -> HeaderValue {
+pub(super) fn entity_tag(revision: u64) -> HeaderValue {
     HeaderValue::from_str(&format!("\"{revision}\"")).expect("a number in quotes is a header value")
 }
 

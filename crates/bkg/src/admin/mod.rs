@@ -9,6 +9,7 @@ mod config;
 mod health;
 mod logs;
 mod plugins;
+mod routing;
 mod runs;
 mod system;
 mod telemetry;
@@ -24,10 +25,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backup::Backups;
 use crate::config::{Catalogue, EffectiveValue, HostConfig};
+use crate::dispatcher::Dispatcher;
 use crate::entries::Entries;
 use crate::logs::Logs;
 use crate::plugin_object::PluginObject;
 use crate::registry::Registry;
+use crate::routing::Routing;
 use crate::store::{Audit, Condition, Usage};
 use crate::supervisor::Supervisor;
 use crate::supervisor::chronicle::Chronicler;
@@ -51,6 +54,10 @@ pub struct Admin {
     pub chronicler: Arc<Chronicler>,
     /// What plugins are configured to be.
     pub entries: Arc<Entries>,
+    /// Who knows which plugins would take a request.
+    pub dispatcher: Arc<Dispatcher>,
+    /// Which models answer for which names.
+    pub routing: Arc<Routing>,
     /// Who takes backups.
     pub backups: Arc<Backups>,
     /// The log lines of plugins.
@@ -153,7 +160,7 @@ pub fn routes(routes: Routes, admin: &Arc<Admin>) -> Routes {
     let system = Endpoint::get("/admin/system", READ)
         .summary(Tag::Host, "Show the host itself")
         .answers::<system::System>(200, "Its version, figures and configuration.");
-    let routes = runs::routes(config::routes(routes, admin), admin);
+    let routes = runs::routes(routing::routes(config::routes(routes, admin), admin), admin);
     logs::routes(backup::routes(routes, admin), admin)
         .add(live, admin, health::live)
         .add(ready, admin, health::ready)

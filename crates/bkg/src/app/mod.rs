@@ -38,6 +38,7 @@ use crate::live::{self, Live};
 use crate::logs::{LogSettings, Logs};
 use crate::reference::{self, Reference};
 use crate::registry::{PrivateListener, Registry, State};
+use crate::routing::Routing;
 use crate::store::{DataDir, Store, StoreError};
 use crate::supervisor::chronicle::Chronicler;
 use crate::supervisor::{
@@ -192,6 +193,7 @@ pub struct Host {
     pub store: Store,
     authenticator: Arc<Authenticator>,
     changes: Arc<Changes>,
+    routing: Arc<Routing>,
     live: Arc<Live>,
     table: Vec<Endpoint>,
     ports: (u16, u16),
@@ -260,6 +262,7 @@ impl Host {
         let changes = Changes::new(provider, store.audit.clone());
         changes.take_over().await?;
 
+        let routing = Arc::new(Routing::open(store.settings.clone(), config.routing.clone()).await?);
         let metering =
             Arc::new(Metering { usage: store.usage.clone(), authenticator: Arc::clone(&authenticator) });
 
@@ -335,6 +338,7 @@ impl Host {
         let gateway = Gateway::new(
             Arc::clone(&dispatcher),
             Arc::clone(&registry),
+            Arc::clone(&routing),
             config.http.clone(),
             Arc::clone(&metering),
         );
@@ -355,6 +359,8 @@ impl Host {
             supervisor: Arc::clone(&supervisor),
             chronicler: Arc::clone(&chronicler),
             entries: Arc::clone(&entries),
+            dispatcher: Arc::clone(&dispatcher),
+            routing: Arc::clone(&routing),
             backups: Arc::new(Backups::new(
                 Arc::clone(&data),
                 store.clone(),
@@ -429,6 +435,7 @@ impl Host {
             store,
             authenticator,
             changes,
+            routing,
             live,
             server,
             bus,
@@ -466,6 +473,7 @@ impl Host {
         }
         self.live.finish().await;
         self.changes.finish().await;
+        self.routing.finish().await;
         self.supervisor.shut_down().await;
         self.chronicler.close().await;
         self.entries.finish().await;

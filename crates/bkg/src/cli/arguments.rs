@@ -22,6 +22,7 @@ use super::entry_path::EntryPath;
 use super::logs_arguments::{LogsRequest, Since};
 use super::new::NewRequest;
 use super::output::Colour;
+use super::routing::RouteRequest;
 use super::swap::SwapRequest;
 use super::target::PlaceOptions;
 use super::watch_arguments::{RequestsRequest, TopRequest};
@@ -121,6 +122,8 @@ pub(super) enum Command {
     System,
     /// Show the ports of the daemon and of its plugins
     Ports,
+    /// See and change which models answer for a name, and ask where a request would go
+    Route(RouteRequest),
     /// Show what requests used, newest first
     Requests(RequestsRequest),
     /// Be a user from now on, instead of using the root key

@@ -62,6 +62,7 @@ mod plugin_routes;
 mod plugin_runs;
 mod role;
 mod route;
+mod routing;
 mod secret;
 mod session;
 mod status;
@@ -154,6 +155,7 @@ fn run(arguments: Arguments, output: &mut Output) -> Result<Verdict, CliError> {
         Command::Top(request) => top::watch(&target()?, &request, output),
         Command::System => facts::print(&target()?, "/admin/system", output),
         Command::Ports => facts::print(&target()?, "/admin/ports", output),
+        Command::Route(request) => routing::run(&target()?, &request, output),
         Command::Requests(request) => usage::print(&target()?, &request, output),
         Command::Login(request) => login::login(&target()?, &request, &mut input, output),
         Command::Logout => login::logout(&target()?, output),

@@ -22,6 +22,7 @@ use toml::de::{DeTable, DeValue};
 use super::discovery::bundled_plugins_dir;
 use super::keys::{self, Key};
 use super::listen::TlsKeys;
+use super::routing::RoutingDocument;
 
 /// The host's configuration, complete and checked. Paths are absolute.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,6 +69,8 @@ pub struct HostConfig {
     pub logs: LogKeys,
     /// Which plugins answer a capability, in order; others follow in catalogue order.
     pub dispatch_order: BTreeMap<CapabilityName, Vec<PluginName>>,
+    /// The routes that hold until others are saved.
+    pub routing: RoutingDocument,
     /// How often the processes of plugins are measured.
     pub telemetry_interval: Duration,
     /// How many threads run the host's tasks.
@@ -483,6 +486,7 @@ impl HostConfig {
             supervisor: SupervisorTimes::default(),
             logs: LogKeys::default(),
             dispatch_order: BTreeMap::new(),
+            routing: RoutingDocument::default(),
             telemetry_interval: Duration::from_secs(5),
             runtime_threads: 1,
         }

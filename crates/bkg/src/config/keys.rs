@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use toml::Value;
 
 use super::host::{CgroupUse, HostConfig, LogFormat};
+use super::routing::RoutingDocument;
 
 /// One key of the host's configuration.
 #[derive(Clone, Copy)]
@@ -53,6 +54,7 @@ enum Field {
     Times(u64, fn(&mut HostConfig) -> &mut Duration),
     Plugin(fn(&mut HostConfig) -> &mut PluginName),
     Owners(fn(&mut HostConfig) -> &mut BTreeMap<Pattern, PluginName>),
+    Routes(fn(&mut HostConfig) -> &mut RoutingDocument),
     Order(fn(&mut HostConfig) -> &mut BTreeMap<CapabilityName, Vec<PluginName>>),
     Level(fn(&mut HostConfig) -> &mut String),
     Format(fn(&mut HostConfig) -> &mut LogFormat),
@@ -61,7 +63,7 @@ enum Field {
 
 use Field::{
     Addresses, Cgroups, Count, Format, Hosts, Level, Milliseconds, Networks, Order, Owners, Path,
-    PathOrEmpty, Paths, Plugin, Port, Size, Switch, Times,
+    PathOrEmpty, Paths, Plugin, Port, Routes, Size, Switch, Times,
 };
 
 /// In seconds.
@@ -104,6 +106,8 @@ pub(super) static KEYS: &[Key] = &[
     key("bus.exclusive", "Capabilities that one plugin alone may register, such as `{ \"repo.*\" = \"repoagent\" }`.", Owners(|c| &mut c.bus_exclusive)),
 
     key("dispatch.order", "Who answers a capability first, such as `{ \"llm.chat\" = [\"providers\", \"llmserver\"] }`; others follow in catalogue order.", Order(|c| &mut c.dispatch_order)),
+
+    key("routing.routes", "Names that stand for models, such as `{ fast = { targets = [{ model = \"a\" }], fallbacks = [\"b\"] } }`; what `bkg route` saved holds instead.", Routes(|c| &mut c.routing)),
 
     key("limits.frame_to_extended_bytes", "The largest frame towards a plugin of the extended contract that names no bound.", Size(64 << 10, |c| &mut c.limits.frame_to_extended)),
     key("limits.frame_to_base_bytes", "The largest frame towards a plugin of the base contract that names no bound; several WebSocket libraries stop at 1 MiB.", Size(64 << 10, |c| &mut c.limits.frame_to_base)),
@@ -253,6 +257,14 @@ impl Key {
                 }
                 *field(config) = owners;
             }
+            Routes(field) => {
+                let routes = serde_json::to_value(value).map_err(error_text)?;
+                let document = serde_json::json!({ "routes": routes });
+                *field(config) = RoutingDocument::read(&document).map_err(|found| {
+                    let first = found.first().expect("who refuses a document says why");
+                    format!("{}: {}", first.path, first.message)
+                })?;
+            }
             Order(field) => {
                 let right = "a table such as `{ \"llm.chat\" = [\"llmserver\"] }`";
                 let Value::Table(table) = value else { return refuse(right) };
@@ -313,6 +325,7 @@ impl Key {
                     .map(|(pattern, owner)| (pattern.to_string(), owner.as_str().into()))
                     .collect(),
             ),
+            Routes(field) => Value::try_from(&field(config).routes).expect("routes have a TOML form"),
             Order(field) => Value::Table(
                 field(config)
                     .iter()
@@ -349,7 +362,7 @@ impl Key {
                 Err(_) => Err(number_wanted(0, u16::MAX.into(), text)),
             },
             Switch(_) | Hosts(_) | Addresses(_) | Networks(_) | Size(..) | Count(_) | Milliseconds(..)
-            | Times(..) | Owners(_) | Order(_) | Cgroups(_) => {
+            | Times(..) | Owners(_) | Routes(_) | Order(_) | Cgroups(_) => {
                 unreachable!("`{}` has no environment variable", self.name)
             }
         }

@@ -13,6 +13,7 @@ mod layers;
 pub mod limits;
 mod listen;
 pub mod patch;
+mod routing;
 pub mod secrets;
 
 pub use discovery::{
@@ -29,3 +30,4 @@ pub use host::{
 pub use layers::{LayerOrigin, Layers};
 pub use limits::ResourceLimits;
 pub use listen::{Exposure, TlsKeys};
+pub use routing::{ModelName, Route, RouteTarget, RoutedCapability, RoutingDocument};

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bkg_protocol::message::{HttpRequest, Model, Request};
-use bkg_protocol::{CapabilityName, PluginName, RawJson};
+use bkg_protocol::{CapabilityName, InstanceId, PluginName, RawJson};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -48,6 +48,9 @@ pub enum Target {
     Any,
     /// This plugin.
     Plugin(PluginName),
+    /// This plugin, with a model that the host chose for the one that the caller named: the caller's
+    /// credential need not reach the model, only the plugin.
+    Routed(PluginName),
 }
 
 /// What is asked.
@@ -73,6 +76,8 @@ pub struct Question {
 pub struct Answered {
     /// The plugin.
     pub plugin: PluginName,
+    /// Its instance.
+    pub instance: InstanceId,
     /// Its answer.
     pub answer: Answer,
 }
@@ -163,20 +168,18 @@ impl Dispatcher {
         Self { registry, queue, stream_credit, tickets: AtomicU64::new(1) }
     }
 
-    /// The plugin that serves a model.
-    ///
-    /// # Errors
-    /// [`CallError::Unavailable`] while no plugin at all answers the capability, else
-    /// [`CallError::UnknownModel`].
-    pub fn owner_of(&self, capability: &CapabilityName, model: &str) -> Result<Arc<ModelOwner>, CallError> {
+    /// Who serves a model, in order of preference; nobody, if it is not known.
+    pub fn owners_of(&self, capability: &CapabilityName, model: &str) -> Vec<Arc<ModelOwner>> {
         let view = self.registry.view();
-        if let Some(owner) = view.model(capability.as_str(), model) {
-            return Ok(Arc::clone(owner));
+        let owners = view.owners(capability.as_str(), model);
+        if !owners.is_empty() {
+            return owners.to_vec();
         }
         // Of one that has never registered only its entry knows, and that names patterns.
         let may_serve =
             |record: &&Arc<PluginRecord>| record.may_serve(capability.as_str(), record.own_model(model));
-        if let Some(record) = view.coming_for(capability.as_str()).find(may_serve) {
+        let coming = view.coming_for(capability.as_str()).find(may_serve);
+        let owner = coming.map(|record| {
             let model = Model {
                 id: record.own_model(model).to_owned(),
                 capability: capability.clone(),
@@ -184,13 +187,40 @@ impl Dispatcher {
                 context_length: None,
                 dimensions: None,
             };
-            return Ok(Arc::new(ModelOwner { plugin: record.entry.name.clone(), model }));
-        }
-        if view.answering(capability.as_str()).is_empty() {
+            Arc::new(ModelOwner { plugin: record.entry.name.clone(), model })
+        });
+        owner.into_iter().collect()
+    }
+
+    /// Why nobody serves a model: no plugin at all answers the capability, or none has the model.
+    pub fn nobody_serves(&self, capability: &CapabilityName, model: &str) -> CallError {
+        if self.registry.view().answering(capability.as_str()).is_empty() {
             let why = NOBODY_OFFERS_IT.to_owned();
-            return Err(CallError::Unavailable { capability: capability.clone(), plugin: None, why });
+            return CallError::Unavailable { capability: capability.clone(), plugin: None, why };
         }
-        Err(CallError::UnknownModel { model: model.to_owned(), capability: capability.clone() })
+        CallError::UnknownModel { model: model.to_owned(), capability: capability.clone() }
+    }
+
+    /// Whether a plugin would take a request for a capability now; if not, why.
+    ///
+    /// # Errors
+    /// One sentence on why, and what to do.
+    pub fn takes(&self, plugin: &PluginName, capability: &CapabilityName) -> Result<(), String> {
+        let Some(record) = self.registry.plugin(plugin.as_str()) else {
+            return Err(format!("no plugin is called `{plugin}`"));
+        };
+        if record.answers(capability.as_str()) || record.comes_for(capability.as_str()) {
+            return Ok(());
+        }
+        Err(unavailable_because(plugin, record.state(), record.status.reason.as_deref()))
+    }
+
+    /// Whether a capability of a plugin may be asked twice for the same: its last registration says so.
+    pub fn is_idempotent(&self, plugin: &PluginName, capability: &CapabilityName) -> bool {
+        let record = self.registry.plugin(plugin.as_str());
+        let registered = record.as_ref().and_then(|record| record.registered.as_ref());
+        let terms = registered.and_then(|registered| registered.terms(capability.as_str()));
+        terms.is_some_and(|terms| terms.idempotent)
     }
 
     /// Asks, and waits for the answer or, of a streamed one, for its first part.
@@ -207,8 +237,9 @@ impl Dispatcher {
             let picked = self.acquire(&question).await?;
             let idempotent = picked.terms.idempotent;
             let plugin = picked.instance.plugin.clone();
+            let instance = picked.instance.id;
             let failed = match self.hand_over(&question, picked).await {
-                Ok(answer) => return Ok(Answered { plugin, answer }),
+                Ok(answer) => return Ok(Answered { plugin, instance, answer }),
                 Err(error) => error,
             };
             let CallError::Failed { failure, .. } = &failed else { return Err(failed) };

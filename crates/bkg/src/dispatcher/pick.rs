@@ -47,7 +47,8 @@ fn check_reach(record: &PluginRecord, question: &Question) -> Result<(), CallErr
         question.capability.as_str().starts_with("llm.")
             || record.offered.iter().any(|model| model.capability == question.capability)
     };
-    if reach.models.is_none() || !has_models() {
+    let is_chosen = matches!(question.target, Target::Routed(_));
+    if is_chosen || reach.models.is_none() || !has_models() {
         return Ok(());
     }
     match question.payload.read::<ForModel>() {
@@ -80,7 +81,7 @@ impl Dispatcher {
         let view = self.registry.view();
         let capability = question.capability.as_str();
         match &question.target {
-            Target::Plugin(name) => {
+            Target::Plugin(name) | Target::Routed(name) => {
                 let record = view
                     .plugin(name.as_str())
                     .ok_or_else(|| CallError::UnknownPlugin { plugin: name.clone() })?;

@@ -4,6 +4,7 @@
 //! Bodies pass through unread but for the few members that decide where they go. The invariant: what
 //! a client sees is a correct answer or a correct error; a broken stream never looks complete.
 
+mod attempts;
 mod chat;
 mod completions;
 mod embeddings;
@@ -12,17 +13,18 @@ pub mod plugin_routes;
 mod schema;
 mod sse;
 
-use std::pin::pin;
 use std::sync::Arc;
 
+use attempts::Request;
 use bkg_protocol::{CapabilityName, ErrorCode, RawJson};
 use serde_json::value::RawValue;
 
 use crate::auth::Caller;
 use crate::config::HttpLimits;
-use crate::dispatcher::{Answer, Dispatcher, Question, Target};
+use crate::dispatcher::{Answer, Dispatcher};
 use crate::error::Problem;
 use crate::registry::{ModelOwner, Registry};
+use crate::routing::Routing;
 use crate::web::{Access, Call, Endpoint, FROM_PLUGINS, Meter, Metering, Routes, Tag};
 
 /// What the gateway works with.
@@ -32,6 +34,8 @@ pub struct Gateway {
     pub dispatcher: Arc<Dispatcher>,
     /// Who offers which model.
     pub registry: Arc<Registry>,
+    /// Which models answer for which names.
+    pub routing: Arc<Routing>,
     /// Bounds of requests.
     pub limits: HttpLimits,
     /// Where what requests used is written down.
@@ -82,82 +86,61 @@ impl Gateway {
     pub fn new(
         dispatcher: Arc<Dispatcher>,
         registry: Arc<Registry>,
+        routing: Arc<Routing>,
         limits: HttpLimits,
         metering: Arc<Metering>,
     ) -> Self {
         let capability = |name: &str| name.parse().expect("the gateway's capability names are valid");
         let (chat, embed) = (capability("llm.chat"), capability("llm.embed"));
-        Self { dispatcher, registry, limits, metering, chat, embed }
+        Self { dispatcher, registry, routing, limits, metering, chat, embed }
     }
 
     /// Whether the caller may use a model: its scopes are enough for the capability and for what the
-    /// plugin's entry demands besides, and its key reaches that far.
-    fn may_use(&self, caller: &Caller, owner: &ModelOwner) -> bool {
-        let capability = &owner.model.capability;
-        let record = self.registry.plugin(owner.plugin.as_str());
-        let chosen = record.as_ref().and_then(|record| record.entry.scopes.get(capability));
+    /// plugin's entry demands besides, and its key reaches that far. A key that names a route need not name
+    /// the models behind it.
+    fn may_use(&self, caller: &Caller, owner: &ModelOwner, route: Option<&str>) -> bool {
+        let (plugin, model) = (&owner.plugin, &owner.model);
+        let record = self.registry.plugin(plugin.as_str());
+        let chosen = record.as_ref().and_then(|record| record.entry.scopes.get(&model.capability));
         let reach = &caller.rights().reach;
-        caller.require(capability.as_str()).is_ok()
+        let is_named = match route {
+            None => reach.has_model(plugin, &model.id),
+            // A route that bears its model's name takes nothing from those who may use that.
+            Some(route) => reach.has_name(route) || route == model.id && reach.has_model(plugin, &model.id),
+        };
+        caller.require(model.capability.as_str()).is_ok()
             && chosen.is_none_or(|scope| caller.require(scope.as_str()).is_ok())
-            && reach.has_plugin(&owner.plugin)
-            && reach.has_model(&owner.plugin, &owner.model.id)
+            && reach.has_plugin(plugin)
+            && is_named
     }
 
-    /// Has the plugin that serves the model answer, for as long as the caller may ask, and measures it.
-    /// `streamed` makes the payload of a request whose answer is to be streamed.
+    /// Has one of the models that may answer the request do so, for as long as the caller may ask, and
+    /// measures it. `streamed` makes the payload of a request whose answer is to be streamed.
     async fn ask(
         &self,
         call: &Call,
         capability: &CapabilityName,
         model: Option<&str>,
         body: RawJson,
-        streamed: impl FnOnce(&RawJson) -> Result<Option<RawJson>, Problem>,
+        streamed: impl Fn(&RawJson) -> Result<Option<RawJson>, Problem>,
     ) -> Result<(Answer, Meter), Problem> {
         let lineage = call.lineage(self.limits.request_timeout);
         let mut meter = self.metering.begin(&lineage, capability, model);
-        let asking = async {
-            let (target, payload) = self.route(&call.caller, capability, model, body)?;
-            let question = Question {
-                target,
-                capability: capability.clone(),
-                streamed_payload: streamed(&payload)?,
-                payload,
-                http: None,
-                lineage,
-            };
-            // Pinned here: the future is large, and passing it on would copy it.
-            call.while_allowed(pin!(self.dispatcher.ask(question))).await
+        let answer = match model {
+            Some(model) => {
+                let request = Request { call, capability, model, body, streamed, lineage };
+                self.answer(&request, &mut meter).await
+            }
+            None => {
+                Err(Problem::invalid("`model` is missing: name one that `/v1/models` lists").param("model"))
+            }
         };
-        let answered = asking.await.inspect_err(|problem| meter.failed(problem))?;
-        meter.answered_by(&answered.plugin);
-        match &answered.answer {
+        let answer = answer.inspect_err(|problem| meter.failed(problem))?;
+        match &answer {
             Answer::Stream(_) => meter.streams(),
             Answer::Whole(data) => meter.read_tokens(data),
         }
-        Ok((answered.answer, meter))
-    }
-
-    /// Who serves the model that a request names, and what the request becomes for that plugin: a
-    /// model that was named as `plugin/id` is known to its plugin as `id`.
-    fn route(
-        &self,
-        caller: &Caller,
-        capability: &CapabilityName,
-        model: Option<&str>,
-        body: RawJson,
-    ) -> Result<(Target, RawJson), Problem> {
-        let Some(model) = model else {
-            return Err(
-                Problem::invalid("`model` is missing: name one that `/v1/models` lists").param("model")
-            );
-        };
-        let owner = self.dispatcher.owner_of(capability, model)?;
-        if !self.may_use(caller, &owner) {
-            return Err(models::no_such_model(model));
-        }
-        let body =
-            if owner.model.id == model { body } else { with_member(&body, "model", &owner.model.id)? };
-        Ok((Target::Plugin(owner.plugin.clone()), body))
+        Ok((answer, meter))
     }
 }
 

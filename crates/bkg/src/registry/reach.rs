@@ -20,6 +20,11 @@ impl Reach {
         is_among(self.plugins.as_deref(), plugin.as_str())
     }
 
+    /// Whether it reaches a name that stands for models.
+    pub fn has_name(&self, name: &str) -> bool {
+        is_among(self.models.as_deref(), name)
+    }
+
     /// Whether it reaches a model of a plugin, under either of the model's names.
     pub fn has_model(&self, plugin: &PluginName, model: &str) -> bool {
         self.models.is_none()

@@ -16,6 +16,8 @@ use super::{
 };
 use crate::config::PluginEntry;
 
+type ModelIndex = HashMap<CapabilityName, IndexMap<String, Vec<Arc<ModelOwner>>>>;
+
 /// The table at one moment.
 #[derive(Debug)]
 pub struct View {
@@ -23,8 +25,9 @@ pub struct View {
     order: BTreeMap<CapabilityName, Vec<PluginName>>,
     /// Plugins with a registered instance that answers the capability, in order of preference.
     answering: HashMap<CapabilityName, Vec<Arc<PluginRecord>>>,
-    /// Who serves a model id for a capability: the bare ids and the `plugin/id` forms.
-    models: HashMap<CapabilityName, IndexMap<String, Arc<ModelOwner>>>,
+    /// Who serves a model id for a capability, in order of preference: the bare ids, and the `plugin/id`
+    /// forms of those that several plugins have.
+    models: ModelIndex,
     /// Which request is which plugin's; shared with the view before, unless registrations changed.
     routes: Arc<RouteTable>,
 }
@@ -66,7 +69,7 @@ pub struct PluginRecord {
 }
 
 /// Who serves a model.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ModelOwner {
     /// The plugin.
     pub plugin: PluginName,
@@ -253,20 +256,31 @@ impl View {
         &self.routes
     }
 
-    /// Who serves a model for a capability.
-    pub fn model(&self, capability: &str, id: &str) -> Option<&Arc<ModelOwner>> {
-        self.models.get(capability)?.get(id)
+    /// Who serves a model for a capability, in order of preference. A model may be named as `plugin/id`
+    /// also where its id alone would do.
+    pub fn owners(&self, capability: &str, id: &str) -> &[Arc<ModelOwner>] {
+        let Some(models) = self.models.get(capability) else { return &[] };
+        if let Some(owners) = models.get(id) {
+            return owners;
+        }
+        let of_plugin = || {
+            let (plugin, id) = id.split_once('/')?;
+            let owners = models.get(id)?;
+            let place = owners.iter().position(|owner| owner.plugin.as_str() == plugin)?;
+            Some(&owners[place..=place])
+        };
+        of_plugin().unwrap_or_default()
     }
 
-    /// All models by the id that clients name, each once.
-    pub fn models(&self) -> impl Iterator<Item = (&str, &ModelOwner)> {
+    /// All models by the id that clients name, each once, with those who serve it in order of preference.
+    pub fn models(&self) -> impl Iterator<Item = (&str, &[Arc<ModelOwner>])> {
         let mut seen = std::collections::HashSet::new();
         self.plugins
             .values()
             .flat_map(|record| &record.offered)
             .filter_map(|model| self.models.get(&model.capability))
             .flatten()
-            .map(|(id, owner)| (id.as_str(), &**owner))
+            .map(|(id, owners)| (id.as_str(), owners.as_slice()))
             .filter(move |(id, _)| seen.insert(*id))
     }
 }
@@ -312,14 +326,14 @@ fn index_capabilities(
 fn index_models(
     plugins: &IndexMap<PluginName, Arc<PluginRecord>>,
     order: &BTreeMap<CapabilityName, Vec<PluginName>>,
-) -> HashMap<CapabilityName, IndexMap<String, Arc<ModelOwner>>> {
+) -> ModelIndex {
     let mut counts: HashMap<(&str, &str), usize> = HashMap::new();
     for model in plugins.values().flat_map(|record| &record.offered) {
         *counts.entry((model.capability.as_str(), &model.id)).or_default() += 1;
     }
     let capabilities: std::collections::BTreeSet<CapabilityName> =
         plugins.values().flat_map(|record| &record.offered).map(|model| model.capability.clone()).collect();
-    let mut index: HashMap<CapabilityName, IndexMap<String, Arc<ModelOwner>>> = HashMap::new();
+    let mut index = ModelIndex::new();
     for capability in capabilities {
         let owners = index.entry(capability.clone()).or_default();
         for record in preferred(plugins, order, capability.as_str()) {
@@ -327,11 +341,10 @@ fn index_models(
                 let owner =
                     Arc::new(ModelOwner { plugin: record.entry.name.clone(), model: model.clone() });
                 if counts[&(capability.as_str(), model.id.as_str())] > 1 {
-                    owners
-                        .entry(format!("{}/{}", record.entry.name, model.id))
-                        .or_insert_with(|| Arc::clone(&owner));
+                    let named = owners.entry(format!("{}/{}", record.entry.name, model.id));
+                    named.or_default().push(Arc::clone(&owner));
                 }
-                owners.entry(model.id.clone()).or_insert(owner);
+                owners.entry(model.id.clone()).or_default().push(owner);
             }
         }
     }

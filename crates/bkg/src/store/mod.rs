@@ -45,7 +45,7 @@ pub use ports::Ports;
 pub use revisions::{Revision, Revisions, Saved};
 pub use root_key::RootKey;
 pub use runs::{OpenRequest, PluginEvent, ResourcePoint, Run, RunCard, RunExit, RunOutcome, Runs, Story};
-pub use settings::Settings;
+pub use settings::{Replaced, Settings};
 pub use usage::{Usage, UsageFilter, UsageRecord, UsageRow};
 pub use vault::{Vault, VaultError};
 

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use bkg_protocol::{CapabilityName, PluginName, RawJson, message};
+use bkg_protocol::{CapabilityName, InstanceId, PluginName, RawJson, message};
 use jiff::Timestamp;
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::auth::Authenticator;
 use crate::error::Problem;
 use crate::registry::Lineage;
+use crate::routing::Trial;
 use crate::store::{Usage, UsageRow};
 
 /// Where rows and sums go.
@@ -39,8 +40,31 @@ pub struct Meter {
     model: Option<String>,
     tokens: Tokens,
     streamed: bool,
+    attempts: Vec<Attempt>,
+    /// What its outcome says about the model that answers.
+    trial: Option<Trial>,
     outcome: Outcome,
 }
+
+/// One try at having a request answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// Who was asked.
+    pub plugin: PluginName,
+    /// The model, as that plugin knows it.
+    pub model: String,
+    /// The instance that answered; `None` if none did.
+    pub instance: Option<InstanceId>,
+    /// When it began.
+    pub began: Instant,
+    /// When the answer, its first part or the error was there.
+    pub ended: Instant,
+    /// `ok`, or the code of the error.
+    pub outcome: &'static str,
+}
+
+/// How many attempts of one request are kept: more are never made.
+pub const MOST_ATTEMPTS: usize = 8;
 
 #[derive(Debug, Clone, Copy)]
 struct Outcome {
@@ -75,6 +99,8 @@ impl Metering {
             model: model.map(str::to_owned),
             tokens: Tokens::default(),
             streamed: false,
+            attempts: Vec::new(),
+            trial: None,
             // What holds if nothing else is said: whoever asked has left.
             outcome: Outcome { word: "cancelled", status: 499 },
         }
@@ -85,6 +111,23 @@ impl Meter {
     /// Notes who answers.
     pub fn answered_by(&mut self, plugin: &PluginName) {
         self.plugin = Some(plugin.clone());
+    }
+
+    /// Notes a try at having the request answered, whatever became of it.
+    pub fn attempt(&mut self, attempt: Attempt) {
+        if self.attempts.len() < MOST_ATTEMPTS {
+            self.attempts.push(attempt);
+        }
+    }
+
+    /// The tries so far, oldest first.
+    pub fn attempts(&self) -> &[Attempt] {
+        &self.attempts
+    }
+
+    /// What becomes of the answer from here on counts for or against the model that gives it.
+    pub fn judges(&mut self, trial: Trial) {
+        self.trial = Some(trial);
     }
 
     /// Notes that the answer comes as a stream, whose first part is there.
@@ -102,6 +145,9 @@ impl Meter {
 
     /// The whole answer has been handed to the client.
     pub fn succeeded(&mut self) {
+        if let Some(trial) = self.trial.take() {
+            trial.succeeded();
+        }
         self.outcome = Outcome { word: "ok", status: 200 };
     }
 
@@ -121,6 +167,9 @@ impl Meter {
 
     /// There is no answer, or no whole one.
     pub fn failed(&mut self, problem: &Problem) {
+        if let Some(trial) = self.trial.take().filter(|_| problem.speaks_against_plugin()) {
+            trial.failed();
+        }
         self.outcome = Outcome { word: problem.code.as_str(), status: problem.code.status() };
     }
 }

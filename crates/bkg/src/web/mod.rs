@@ -23,7 +23,7 @@ pub use accept::Acceptor;
 pub(crate) use body::{json_of, members};
 pub use events::{KEEP_ALIVE, KEEP_ALIVE_AFTER, event_headers};
 pub use guard::{Guard, SESSION_COOKIE, cookie, session_cookie};
-pub use meter::{Meter, Metering};
+pub use meter::{Attempt, MOST_ATTEMPTS, Meter, Metering};
 pub use operation::{
     Answer, Content, EVENT_STREAM, Endpoint, FROM_PLUGINS, Operation, Page, Parameter, Place, RequestBody,
     Tag, Type, Unsummarised, path_names, refusals,

@@ -4,7 +4,7 @@
 //! checked here, before its handler runs. The table of all routes can be walked, so that a test asks every one of them.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -14,8 +14,8 @@ use axum::response::Response;
 use axum::routing::{MethodFilter, on};
 use bkg_protocol::{ErrorCode, RawJson};
 use bytes::Bytes;
-use http::header;
 use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tokio::time::{Instant, timeout_at};
 
 use super::body::{read_bytes, read_json};
@@ -55,6 +55,18 @@ pub struct Call {
     pub parts: Parts,
     /// When its headers were there.
     pub received: Instant,
+    /// What its answer says in headers, whichever way the answer is made.
+    headers: AnswerHeaders,
+}
+
+/// Headers that an answer gets before its body is known, shared by the handler and whoever sends.
+#[derive(Debug, Clone, Default)]
+struct AnswerHeaders(Arc<Mutex<HeaderMap>>);
+
+impl AnswerHeaders {
+    fn lock(&self) -> MutexGuard<'_, HeaderMap> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Where a request comes from.
@@ -69,6 +81,12 @@ impl Call {
     /// The request's id, shared.
     pub fn request_id(&self) -> Option<Arc<str>> {
         self.parts.extensions.get::<RequestId>().map(|id| Arc::clone(&id.0))
+    }
+
+    /// Has the answer carry a header, whether it becomes a body, a stream or an error. Said twice, the
+    /// last value holds.
+    pub fn answer_header(&self, name: HeaderName, value: HeaderValue) {
+        self.headers.lock().insert(name, value);
     }
 
     /// The address that the request comes from.
@@ -255,14 +273,20 @@ impl Routes {
                 {
                     place.prove();
                 }
+                let headers = AnswerHeaders::default();
                 let answer = match admitted {
-                    Ok(caller) => handler(state, Call { caller, parts, received }, body).await,
+                    Ok(caller) => {
+                        let call = Call { caller, parts, received, headers: headers.clone() };
+                        handler(state, call, body).await
+                    }
                     Err(problem) => Err(problem),
                 };
-                answer.unwrap_or_else(|problem| match page {
+                let mut response = answer.unwrap_or_else(|problem| match page {
                     Some(page) => page(&problem),
                     None => problem.response(dialect),
-                })
+                });
+                response.headers_mut().extend(std::mem::take(&mut *headers.lock()));
+                response
             }
         };
         self.router = self.router.route(path, on(filter, endpoint));

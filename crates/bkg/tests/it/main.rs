@@ -43,6 +43,7 @@ mod reference;
 mod repository;
 mod requires;
 mod routes;
+mod routing;
 mod runs;
 mod saving;
 mod scaffolds;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules of the daemon, in columns: an import may only point to a later column.
-const COLUMNS: [&[&str]; 13] = [
+const COLUMNS: [&[&str]; 14] = [
     &["cli"],
     &["app", "conformance", "scaffold"],
     &["gateway", "admin", "accounts", "api", "live", "reference", "dev"],
@@ -14,6 +14,7 @@ const COLUMNS: [&[&str]; 13] = [
     &["web"],
     &["error"],
     &["auth"],
+    &["routing"],
     &["dispatcher"],
     &["registry"],
     &["logs", "store", "config"],

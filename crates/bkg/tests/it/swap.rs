@@ -201,7 +201,7 @@ async fn routes_and_capabilities_change_with_the_version_and_not_before() {
         let is_new = paths.iter().any(|path| path.ends_with("/new"));
         assert_ne!(is_new, paths.iter().any(|path| path.ends_with("/old")), "{paths:?}");
         assert_eq!(is_new, !record.answers("test.stream"));
-        assert_eq!(is_new, view.model("llm.chat", "test/fast").is_none());
+        assert_eq!(is_new, view.owners("llm.chat", "test/fast").is_empty());
         (is_new && record.instances.len() == 3).then_some(())
     });
     mixed.await;

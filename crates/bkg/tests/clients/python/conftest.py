@@ -25,6 +25,8 @@ command line; `test_browser.py` shows it for pages of other sites, in a real bro
 
 `test_operating.py` types every command of `docs/operating.md` and of the pages beside it.
 
+`test_routing.py` shows routes, whoever answers behind them, to the official client and on the command line.
+
 `test_ping.py` asks every `ping` the same list, `scenarios/`; `test_mutations.py` breaks an SDK and has
 `bkg check` find it.
 

@@ -4,7 +4,9 @@ The model's id chooses the behaviour, so that a test needs nothing but an offici
 this file enters them into the session's table.
 """
 
-from session import Frame, Plugin, Request, model
+import os
+
+from session import Frame, Plugin, Request, capability, model
 
 
 def completion(request: Request, message: Frame, finish_reason: str = "stop") -> Frame:
@@ -108,3 +110,37 @@ async def chat_breaks(plugin: Plugin, request: Request) -> None:
     for number in range(3):
         await request.chunk(completion_chunk(request, {"content": f"{number} "}))
     await request.fail({"code": "internal", "message": "it broke half way"})
+
+
+@model("test/fails")
+async def chat_fails(plugin: Plugin, request: Request) -> None:
+    """Fails as the request itself says, at once or after so many chunks."""
+    for number in range(request.option("chunks", 0)):
+        await request.chunk(completion_chunk(request, {"content": f"{number} "}))
+    await request.fail(request.option("error", {"code": "overloaded", "message": "as it was told"}))
+
+
+@model("test/told")
+async def chat_told(plugin: Plugin, request: Request) -> None:
+    """Fails as the newest `test.tell` says, else answers."""
+    plugin.told["asked"] += 1
+    error = plugin.told["error"]
+    if error == "exit":
+        os._exit(1)
+    if error:
+        await request.fail(error)
+        return
+    await chat_frame(plugin, request)
+
+
+@model("test/spare")
+async def chat_spare(plugin: Plugin, request: Request) -> None:
+    await chat_frame(plugin, request)
+
+
+@capability("test.tell")
+async def tell(plugin: Plugin, request: Request) -> None:
+    """Says how `test/told` fails from now on, if `error` is there; answers how often it was asked."""
+    if "error" in request.payload:
+        plugin.told["error"] = request.payload["error"]
+    await request.answer({"asked": plugin.told["asked"]})

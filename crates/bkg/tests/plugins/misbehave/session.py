@@ -186,6 +186,7 @@ class Plugin:
         self.closes: list[int] = []
         self.cancels: list[Frame] = []
         self.cancel_seen = asyncio.Event()
+        self.told: Frame = {"error": None, "asked": 0}
         self.events: list[Frame] = []
         self.event_seen = asyncio.Event()
         self.seen: dict[str, int] = {}
