@@ -166,6 +166,12 @@ async def relay(request: Request) -> RawJson:
     return await request.call(order.capability, order.payload, read=RawJson)
 
 
+@plugin.answer("ping-python.trace", description="Where the request stands in a trace", idempotent=True)
+async def trace(request: Request) -> dict[str, str | None]:
+    """A trace: what others are asked for this request carries it on; give it to other services yourself."""
+    return {"traceparent": request.traceparent}
+
+
 @dataclass
 class Feeling:
     """How the plugin is to feel."""

@@ -63,16 +63,20 @@ pub struct Call {
     capability: Result<CapabilityName, NameError>,
     payload: RawJson,
     parent: Option<RequestId>,
+    traceparent: Option<String>,
     timeout: Duration,
 }
 
 impl Call {
     pub(crate) fn new(session: Option<Arc<Session>>, capability: &str, payload: RawJson) -> Self {
-        Self { session, capability: capability.parse(), payload, parent: None, timeout: DEFAULT_TIMEOUT }
+        let (parent, traceparent) = (None, None);
+        let capability = capability.parse();
+        Self { session, capability, payload, parent, traceparent, timeout: DEFAULT_TIMEOUT }
     }
 
-    pub(crate) fn on_behalf_of(mut self, parent: RequestId) -> Self {
-        self.parent = Some(parent);
+    pub(crate) fn on_behalf_of(mut self, parent: &message::Request) -> Self {
+        self.parent = Some(parent.request_id.clone());
+        self.traceparent.clone_from(&parent.traceparent);
         self
     }
 
@@ -114,6 +118,7 @@ impl Call {
             // Less than a millisecond must not read as none at all.
             timeout_ms: Some(self.timeout.as_millis().max(1) as u64),
             parent_request_id: self.parent,
+            traceparent: self.traceparent,
             ..message::Request::new(capability.clone(), self.payload)
         };
         let waiter = Waiter { chunks: stream.then_some(chunks), answer: Some(answer) };

@@ -136,7 +136,8 @@ impl Request {
         self.message.correlation_id.as_deref()
     }
 
-    /// The W3C trace context that came with it; the host does not pass any on yet.
+    /// Where the request stands in a trace, as W3C Trace Context writes it; `None` where it is a part of none.
+    /// Calls that are made for the request carry it on. Give it to other services that the handler asks.
     pub fn traceparent(&self) -> Option<&str> {
         self.message.traceparent.as_deref()
     }
@@ -157,8 +158,7 @@ impl Request {
     /// Asks for another capability on behalf of this request's caller: with the caller's rights as
     /// far as the plugin's entry grants them, and within what is left of the deadline.
     pub fn call(&self, capability: &str, payload: impl IntoJson) -> Call {
-        Call::new(Some(self.session.clone()), capability, payload.into_json())
-            .on_behalf_of(self.id().clone())
+        Call::new(Some(self.session.clone()), capability, payload.into_json()).on_behalf_of(&self.message)
     }
 }
 

@@ -357,24 +357,12 @@ impl From<CallError> for Problem {
 
 /// The code of a failed call, and who failed.
 fn classify(error: &CallError) -> (ErrorCode, Source) {
-    use bkg_protocol::exchange::Refusal;
-    match error {
-        CallError::UnknownPlugin { .. } => (ErrorCode::NotFound, Source::Host),
-        CallError::NotOffered { .. } => (ErrorCode::NotFound, Source::Host),
-        CallError::UnknownModel { .. } => (ErrorCode::ModelNotFound, Source::Host),
-        CallError::OutOfReach { .. } => (ErrorCode::Forbidden, Source::Host),
-        CallError::Unavailable { .. } => (ErrorCode::PluginUnavailable, Source::Host),
-        CallError::Overloaded { .. } => (ErrorCode::Overloaded, Source::Host),
-        CallError::Timeout { .. } => (ErrorCode::Timeout, Source::Plugin),
-        CallError::Failed { failure, .. } => match failure {
-            Failure::Plugin(error) => (error.claimed(), Source::Plugin),
-            Failure::Disconnected => (ErrorCode::PluginDisconnected, Source::Plugin),
-            Failure::NotHandedOver | Failure::Refused(Refusal::NotOpen) => {
-                (ErrorCode::PluginUnavailable, Source::Host)
-            }
-            Failure::Refused(Refusal::TooLarge { .. }) => (ErrorCode::PayloadTooLarge, Source::Host),
-        },
-    }
+    let source = match error {
+        CallError::Timeout { .. }
+        | CallError::Failed { failure: Failure::Plugin(_) | Failure::Disconnected, .. } => Source::Plugin,
+        _ => Source::Host,
+    };
+    (error.code(), source)
 }
 
 /// A failed call as it is told to the plugin that asked.

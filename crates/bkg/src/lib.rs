@@ -3,7 +3,7 @@
 //! Modules in dependency order, imports only point right:
 //! `cli → app conformance scaffold → gateway admin accounts api live reference dev → entries backup → plugin_object →
 //! bus supervisor telemetry → web → error → auth → routing → dispatcher → registry → logs store config →
-//! clock`.
+//! trace → clock metrics`.
 //! `docs/architecture.md` follows one request through them.
 
 pub mod accounts;
@@ -24,6 +24,7 @@ pub mod error;
 pub mod gateway;
 pub mod live;
 pub mod logs;
+pub mod metrics;
 pub mod plugin_object;
 pub mod reference;
 pub mod registry;
@@ -32,4 +33,5 @@ pub mod scaffold;
 pub mod store;
 pub mod supervisor;
 pub mod telemetry;
+pub mod trace;
 pub mod web;

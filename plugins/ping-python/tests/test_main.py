@@ -10,7 +10,8 @@ import pytest
 
 import main
 from bkg_sdk import HttpRequest, LogLevel, WireError
-from bkg_sdk.json import RawJson
+from bkg_sdk.json import RawJson, raw
+from bkg_sdk.protocol import message as m
 from bkg_sdk.testing import TestHost
 
 FOLDER = Path(main.__file__).parent
@@ -102,6 +103,20 @@ async def test_a_relayed_call_names_the_request_that_it_is_made_for() -> None:
         assert await running.request("ping-python.relay", {"capability": "other.thing"}) is None
         missing = await refusal(running, "ping-python.relay", {"capability": "other.missing"})
         assert missing[0] == "plugin_unavailable"
+
+
+async def test_a_relayed_call_carries_the_trace_on() -> None:
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+    def traced(capability: str, payload: object) -> m.Request:
+        return m.Request(request_id="", capability=capability, payload=raw(payload), traceparent=trace)
+
+    async with host() as running:
+        seen = await running.send(traced("ping-python.trace", None)).outcome()
+        assert seen == {"traceparent": trace}
+        order = {"capability": "other.thing", "payload": {}}
+        await running.send(traced("ping-python.relay", order)).outcome()
+        assert running.seen.asked[0].traceparent == trace
 
 
 async def test_health_is_what_it_was_told_to_be() -> None:

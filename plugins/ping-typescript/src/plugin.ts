@@ -90,6 +90,10 @@ export function plugin(): Plugin {
       .answer("ping-typescript.relay", relay, {
         description: "Asks the host for another capability and answers what that answered",
       })
+      .answer("ping-typescript.trace", trace, {
+        description: "Where the request stands in a trace",
+        idempotent: true,
+      })
       .answer("ping-typescript.feel", feel, {
         description: "Makes the plugin say that it is `up`, `degraded` or `down`",
         sideEffect: true,
@@ -145,6 +149,11 @@ function relay(request: Request): Promise<RawJson> {
   const capability = request.read((payload) => text(members(payload), "capability"));
   // What is handed on stays the text that came, to the last digit of a number.
   return request.callRaw(capability, request.rawPayload.member("payload") ?? RawJson.NULL);
+}
+
+/** A trace: what others are asked for this request carries it on; give it to other services yourself. */
+function trace(request: Request): object {
+  return { traceparent: request.traceparent ?? null };
 }
 
 /** Health: said at once, and again with every beat. */

@@ -141,6 +141,20 @@ test("a relayed call names the request that it is made for, and hands on what ca
   );
 });
 
+test("a relayed call carries the trace on", async () => {
+  await hosting(
+    async (host) => {
+      const traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+      const seen = host.send({ capability: "ping-typescript.trace", payload: null, traceparent });
+      assert.deepEqual(await seen.outcome(), { traceparent });
+      const payload = { capability: "other.thing" };
+      await host.send({ capability: "ping-typescript.relay", payload, traceparent }).outcome();
+      assert.equal(host.seen.asked[0]?.traceparent, traceparent);
+    },
+    { answering: { "other.thing": (request) => request.payload } },
+  );
+});
+
 test("health is what it was told to be", async () => {
   await hosting(async (host) => {
     await host.request("ping-typescript.feel", { health: "degraded", detail: "tired" });

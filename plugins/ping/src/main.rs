@@ -88,6 +88,12 @@ fn plugin() -> Plugin {
                 .answer(relay),
         )
         .capability(
+            Capability::new("ping.trace")
+                .description("Where the request stands in a trace")
+                .idempotent()
+                .answer(trace),
+        )
+        .capability(
             Capability::new("ping.feel")
                 .description("Makes the plugin say that it is `up`, `degraded` or `down`")
                 .side_effect()
@@ -177,6 +183,11 @@ async fn relay(request: Request) -> Result<RawJson> {
     }
     let order: Order = request.read()?;
     Ok(request.call(&order.capability, order.payload).answer().await?)
+}
+
+/// A trace: what others are asked for this request carries it on; give it to other services yourself.
+async fn trace(request: Request) -> Result<Value> {
+    Ok(json!({ "traceparent": request.traceparent() }))
 }
 
 /// Health: said at once, and again with every beat.
@@ -307,6 +318,24 @@ mod tests {
         let id = request.id().clone();
         assert_eq!(request.outcome().await.unwrap().as_str(), r#"{"x":1}"#);
         assert_eq!(host.seen().asked[0].parent_request_id, Some(id));
+    }
+
+    #[tokio::test]
+    async fn a_relayed_call_carries_the_trace_on() {
+        const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let host = TestHost::builder()
+            .answering("other.thing", |request| Ok(request.payload.clone()))
+            .start(plugin())
+            .await;
+        let traced = |capability: &str, payload: Value| message::Request {
+            traceparent: Some(TRACE.to_owned()),
+            ..message::Request::new(capability.parse().unwrap(), payload.into())
+        };
+        let seen = host.send(traced("ping.trace", json!(null))).outcome().await.unwrap();
+        assert_eq!(seen.read::<Value>().unwrap(), json!({ "traceparent": TRACE }));
+        let order = json!({ "capability": "other.thing" });
+        host.send(traced("ping.relay", order)).outcome().await.unwrap();
+        assert_eq!(host.seen().asked[0].traceparent.as_deref(), Some(TRACE));
     }
 
     #[tokio::test]

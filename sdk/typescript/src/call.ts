@@ -29,7 +29,7 @@ export interface CallOptions {
 /** Who asks: the session, and the request that it is asked for. */
 export interface Asker {
   session: Session | undefined;
-  parent?: { id: string; ticket: Ticket };
+  parent?: { id: string; traceparent: string | undefined; ticket: Ticket };
 }
 
 /** Asks for one answer. */
@@ -115,7 +115,8 @@ class Asked implements Waiter {
     }
     // Given up before it was asked: nobody is told.
     if (asked.#end === undefined) {
-      const request = { capability, payload, stream, timeoutMs, parentRequestId: parent?.id };
+      const { id: parentRequestId, traceparent } = parent ?? {};
+      const request = { capability, payload, stream, timeoutMs, parentRequestId, traceparent };
       const started = session.start({ ...request, ...(stream && { credit: session.streamCredit }) }, asked);
       if (!started.started) {
         asked.#settle({ problem: refused(started.refusal) });

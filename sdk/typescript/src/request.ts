@@ -171,7 +171,10 @@ export class Request {
     return this.#message.correlationId;
   }
 
-  /** The W3C trace context that came with it; the host does not pass any on yet. */
+  /**
+   * Where the request stands in a trace, as W3C Trace Context writes it; undefined where it is a part of none.
+   * Calls that are made for the request carry it on. Give it to other services that the handler asks.
+   */
   get traceparent(): string | undefined {
     return this.#message.traceparent;
   }
@@ -209,8 +212,8 @@ export class Request {
     return askForStream(this.#asker, capability, payload, options, (raw) => raw);
   }
 
-  get #asker(): { session: Session; parent: { id: string; ticket: Ticket } } {
-    return { session: this.#session, parent: { id: this.id, ticket: this.#ticket } };
+  get #asker(): { session: Session; parent: { id: string; traceparent: string | undefined; ticket: Ticket } } {
+    return { session: this.#session, parent: { id: this.id, traceparent: this.traceparent, ticket: this.#ticket } };
   }
 }
 

@@ -8,6 +8,7 @@ mod backup;
 mod config;
 mod health;
 mod logs;
+mod metrics;
 mod plugins;
 mod routing;
 mod runs;
@@ -28,6 +29,7 @@ use crate::config::{Catalogue, EffectiveValue, HostConfig};
 use crate::dispatcher::Dispatcher;
 use crate::entries::Entries;
 use crate::logs::Logs;
+use crate::metrics::Metrics;
 use crate::plugin_object::PluginObject;
 use crate::registry::Registry;
 use crate::routing::Routing;
@@ -35,6 +37,7 @@ use crate::store::{Audit, Condition, Usage};
 use crate::supervisor::Supervisor;
 use crate::supervisor::chronicle::Chronicler;
 use crate::telemetry::Telemetry;
+use crate::trace::SpanCounts;
 use crate::web::{Access, Endpoint, Routes, Tag};
 
 /// What the operator's HTTP works with.
@@ -80,6 +83,10 @@ pub struct Admin {
     pub started_at: Timestamp,
     /// The same on the monotonic clock, which nobody sets.
     pub running_since: std::time::Instant,
+    /// What the host counts.
+    pub metrics: Arc<Metrics>,
+    /// What became of spans, where traces go anywhere.
+    pub spans: Option<Arc<SpanCounts>>,
 }
 
 /// What the `{name}` of a path is.
@@ -161,6 +168,7 @@ pub fn routes(routes: Routes, admin: &Arc<Admin>) -> Routes {
         .summary(Tag::Host, "Show the host itself")
         .answers::<system::System>(200, "Its version, figures and configuration.");
     let routes = runs::routes(routing::routes(config::routes(routes, admin), admin), admin);
+    let routes = metrics::routes(routes, admin);
     logs::routes(backup::routes(routes, admin), admin)
         .add(live, admin, health::live)
         .add(ready, admin, health::ready)

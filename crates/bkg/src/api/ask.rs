@@ -47,7 +47,7 @@ pub(super) async fn ask(
         return Err(Problem::new(ErrorCode::Forbidden, message));
     }
     let longest = api.limits.request_timeout;
-    let question = Question {
+    let mut question = Question {
         target: Target::Plugin(record.entry.name.clone()),
         capability,
         payload,
@@ -56,6 +56,7 @@ pub(super) async fn ask(
         lineage: call.lineage(within.unwrap_or(longest).min(longest)),
     };
     let mut meter = api.metering.begin(&question.lineage, &question.capability, None);
+    question.lineage.traceparent = meter.traceparent();
     meter.answered_by(&record.entry.name);
     match meter.concluded(call.while_allowed(api.dispatcher.ask(question)).await)?.answer {
         Answer::Whole(data) => {

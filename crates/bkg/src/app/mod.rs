@@ -36,6 +36,7 @@ use crate::gateway::plugin_routes::{self, PluginRoutes};
 use crate::gateway::{self, Gateway};
 use crate::live::{self, Live};
 use crate::logs::{LogSettings, Logs};
+use crate::metrics::Metrics;
 use crate::reference::{self, Reference};
 use crate::registry::{PrivateListener, Registry, State};
 use crate::routing::Routing;
@@ -45,7 +46,10 @@ use crate::supervisor::{
     Cgroups, Spawner, Supervision, Supervisor, SupervisorError, log_lost_runs, reap_leftovers,
 };
 use crate::telemetry::Telemetry;
-use crate::web::{Endpoint, Guard, Metering, Routes, Server, TlsError, TrustedProxies};
+use crate::trace::{Collector, Exporter, Tracer};
+use crate::web::{
+    AskedObserver, Endpoint, Guard, Metering, Observer, Routes, Server, TlsError, TrustedProxies,
+};
 
 /// How many listeners of launches may be on their way to the bus; a launch waits for room.
 const LISTENERS_ON_THE_WAY: usize = 16;
@@ -195,6 +199,7 @@ pub struct Host {
     changes: Arc<Changes>,
     routing: Arc<Routing>,
     live: Arc<Live>,
+    exporter: Option<Exporter>,
     table: Vec<Endpoint>,
     ports: (u16, u16),
     elsewhere: Vec<SocketAddr>,
@@ -253,7 +258,10 @@ impl Host {
         )?;
         log_lost_runs(&logs, &lost_runs);
         let credit = config.limits.stream_credit;
-        let dispatcher = Arc::new(Dispatcher::new(Arc::clone(&registry), config.queue.clone(), credit));
+        let metrics = Arc::<Metrics>::default();
+        let (tracer, exporter) = traces(&config)?;
+        let dispatcher = Dispatcher::new(Arc::clone(&registry), config.queue.clone(), credit);
+        let dispatcher = Arc::new(dispatcher.traced(tracer.clone()));
 
         let provider =
             Provider::new(config.auth_provider.clone(), Arc::clone(&registry), Arc::clone(&dispatcher));
@@ -263,8 +271,15 @@ impl Host {
         changes.take_over().await?;
 
         let routing = Arc::new(Routing::open(store.settings.clone(), config.routing.clone()).await?);
-        let metering =
-            Arc::new(Metering { usage: store.usage.clone(), authenticator: Arc::clone(&authenticator) });
+        let metering = Arc::new(Metering {
+            usage: store.usage.clone(),
+            authenticator: Arc::clone(&authenticator),
+            observer: AskedObserver {
+                metrics: Arc::clone(&metrics),
+                registry: Arc::clone(&registry),
+                tracer: tracer.clone(),
+            },
+        });
 
         let stop_bus = CancellationToken::new();
         let (listeners, private) = mpsc::channel::<PrivateListener>(LISTENERS_ON_THE_WAY);
@@ -276,6 +291,7 @@ impl Host {
             metering: Arc::clone(&metering),
             misses: Misses::default(),
             logs: logs.clone(),
+            metrics: Arc::clone(&metrics),
         });
         let bus = tokio::spawn(bus.serve(shared_bus, private, stop_bus.clone()));
 
@@ -378,6 +394,8 @@ impl Host {
             stopping: stop_server.clone(),
             started_at,
             running_since,
+            metrics: Arc::clone(&metrics),
+            spans: exporter.as_ref().map(Exporter::counts),
         });
         let applications = Arc::new(Api {
             registry: Arc::clone(&registry),
@@ -400,9 +418,11 @@ impl Host {
             telemetry: Arc::clone(&telemetry),
             audit: store.audit.clone(),
             authenticator: Arc::clone(&authenticator),
+            metrics: Arc::clone(&metrics),
         })
         .await?;
-        let routes = gateway::routes(Routes::new(guard), &gateway);
+        let observed = Routes::new(guard).observed(Observer { metrics, tracer });
+        let routes = gateway::routes(observed, &gateway);
         let routes = plugin_routes::routes(routes, &plugin_routes);
         let routes = accounts::routes(admin::routes(routes, &operator), &Arc::new(accounts));
         let routes = live::routes(api::routes(routes, &applications), &live);
@@ -437,6 +457,7 @@ impl Host {
             changes,
             routing,
             live,
+            exporter,
             server,
             bus,
             attendance,
@@ -482,6 +503,9 @@ impl Host {
         let _ = self.attendance.await;
         let _ = self.measuring.await;
         self.authenticator.finish().await;
+        if let Some(exporter) = self.exporter {
+            exporter.finish().await;
+        }
         self.ports_file.abort();
         let _ = self.ports_file.await;
         let (data, logs, store) = (self.data, self.logs, self.store);
@@ -500,6 +524,20 @@ impl Host {
             Err(problem) => warn!(error = %problem, "the logs could not be closed"),
         }
     }
+}
+
+/// Who records spans, and who hands them to the collector where there is one.
+fn traces(config: &HostConfig) -> Result<(Tracer, Option<Exporter>), AppError> {
+    let Some(url) = config.otlp.traces_url() else { return Ok((Tracer::off(), None)) };
+    info!(url, "traces are handed to a collector");
+    let collector = Collector {
+        url,
+        headers: config.otlp.headers.as_pairs().to_vec(),
+        sample_ratio: config.otlp.sample_ratio,
+        service_name: config.otlp.service_name.clone(),
+    };
+    let (tracer, exporter) = Exporter::start(collector)?;
+    Ok((tracer, Some(exporter)))
 }
 
 async fn open_store(data: &Arc<DataDir>) -> Result<Store, StoreError> {

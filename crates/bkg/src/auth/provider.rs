@@ -99,6 +99,7 @@ impl Provider {
                     deadline,
                     chain: Vec::new(),
                     correlation_id: correlation_id.clone(),
+                    traceparent: None,
                 },
             };
             let error = match self.dispatcher.ask(question).await {

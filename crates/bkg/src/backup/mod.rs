@@ -403,6 +403,7 @@ impl Backups {
                 deadline: Instant::now() + WRITES_WITHIN,
                 chain: Vec::new(),
                 correlation_id: None,
+                traceparent: None,
             },
         };
         let answered = tokio::select! {

@@ -46,7 +46,7 @@ impl PluginCall {
     }
 
     async fn ask(&self) -> Result<RawJson, WireError> {
-        let lineage = self.lineage()?;
+        let mut lineage = self.lineage()?;
         let request = &self.request;
         // The host's own to answer; everything else is somebody's.
         if request.capability.as_str() == AUTHORIZE {
@@ -56,6 +56,9 @@ impl PluginCall {
         // What a plugin does on its own account is nobody's use.
         let mut meter =
             lineage.caller.is_some().then(|| self.bus.metering.begin(&lineage, &request.capability, None));
+        if let Some(meter) = &meter {
+            lineage.traceparent = meter.traceparent();
+        }
         let question = Question {
             target: Target::Any,
             capability: request.capability.clone(),
@@ -107,11 +110,23 @@ impl PluginCall {
         }
         let own = Instant::now()
             + self.request.timeout_ms.map_or(self.bus.config.http.request_timeout, Duration::from_millis);
+        // A plugin that records spans of its own says which of them asks.
+        let said = self.request.traceparent.as_deref().and_then(|text| text.parse().ok());
         Ok(match &self.parent {
-            Some(parent) => Lineage { deadline: parent.deadline.min(own), chain, ..Lineage::clone(parent) },
-            None => {
-                Lineage { caller: None, reach: Arc::default(), deadline: own, chain, correlation_id: None }
-            }
+            Some(parent) => Lineage {
+                deadline: parent.deadline.min(own),
+                chain,
+                traceparent: said.or(parent.traceparent),
+                ..Lineage::clone(parent)
+            },
+            None => Lineage {
+                caller: None,
+                reach: Arc::default(),
+                deadline: own,
+                chain,
+                correlation_id: None,
+                traceparent: said,
+            },
         })
     }
 

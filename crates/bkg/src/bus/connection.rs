@@ -311,6 +311,7 @@ impl Connection {
             if let Some(waiter) = waiter {
                 waiter.slot.sent();
             }
+            self.bus.metrics.bus.to_plugins.passed(&frame);
             self.socket.start_send_unpin(Message::text(frame))?;
             self.writing.unflushed = true;
         }
@@ -350,6 +351,7 @@ impl Connection {
     }
 
     fn hear(&mut self, text: &str) {
+        self.bus.metrics.bus.from_plugins.passed(text);
         let now = self.begun.elapsed();
         match self.session.receive(text, now) {
             HostEvent::Answered { waiter, outcome } => {
@@ -420,6 +422,7 @@ impl Connection {
     fn after_hearing(&mut self) {
         let drops = self.session.drops();
         if drops != self.shown_drops {
+            self.bus.metrics.bus.without_effect.grew(self.shown_drops, drops);
             self.shown_drops = drops;
             if let Some(registered) = &self.registered {
                 registered.instance.dropped_frames(drops);

@@ -30,6 +30,7 @@ use crate::auth::Authenticator;
 use crate::config::HostConfig;
 use crate::dispatcher::Dispatcher;
 use crate::logs::{Logs, NewLine};
+use crate::metrics::Metrics;
 use crate::registry::{Launch, LaunchEvent, PrivateListener, Registry};
 use crate::web::{Acceptor, Metering};
 pub use authorize::Misses;
@@ -59,6 +60,8 @@ pub struct Bus {
     pub misses: Misses,
     /// Where log lines go.
     pub logs: Logs,
+    /// Where frames are counted.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Bus {

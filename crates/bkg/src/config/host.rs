@@ -22,6 +22,7 @@ use toml::de::{DeTable, DeValue};
 use super::discovery::bundled_plugins_dir;
 use super::keys::{self, Key};
 use super::listen::TlsKeys;
+use super::otlp::OtlpKeys;
 use super::routing::RoutingDocument;
 
 /// The host's configuration, complete and checked. Paths are absolute.
@@ -73,6 +74,8 @@ pub struct HostConfig {
     pub routing: RoutingDocument,
     /// How often the processes of plugins are measured.
     pub telemetry_interval: Duration,
+    /// Where traces go.
+    pub otlp: OtlpKeys,
     /// How many threads run the host's tasks.
     pub runtime_threads: u32,
 }
@@ -488,6 +491,7 @@ impl HostConfig {
             dispatch_order: BTreeMap::new(),
             routing: RoutingDocument::default(),
             telemetry_interval: Duration::from_secs(5),
+            otlp: OtlpKeys::default(),
             runtime_threads: 1,
         }
     }

@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use toml::Value;
 
 use super::host::{CgroupUse, HostConfig, LogFormat};
+use super::otlp::{OtlpHeaders, headers_in, is_endpoint};
 use super::routing::RoutingDocument;
 
 /// One key of the host's configuration.
@@ -59,11 +60,19 @@ enum Field {
     Level(fn(&mut HostConfig) -> &mut String),
     Format(fn(&mut HostConfig) -> &mut LogFormat),
     Cgroups(fn(&mut HostConfig) -> &mut CgroupUse),
+    /// A text without line breaks, not empty.
+    Word(fn(&mut HostConfig) -> &mut String),
+    /// An address of HTTP, or empty.
+    Endpoint(fn(&mut HostConfig) -> &mut String),
+    /// Headers, which are shown without their values.
+    Headers(fn(&mut HostConfig) -> &mut OtlpHeaders),
+    /// From 0 to 1.
+    Ratio(fn(&mut HostConfig) -> &mut f64),
 }
 
 use Field::{
-    Addresses, Cgroups, Count, Format, Hosts, Level, Milliseconds, Networks, Order, Owners, Path,
-    PathOrEmpty, Paths, Plugin, Port, Routes, Size, Switch, Times,
+    Addresses, Cgroups, Count, Endpoint, Format, Headers, Hosts, Level, Milliseconds, Networks, Order,
+    Owners, Path, PathOrEmpty, Paths, Plugin, Port, Ratio, Routes, Size, Switch, Times, Word,
 };
 
 /// In seconds.
@@ -165,6 +174,14 @@ pub(super) static KEYS: &[Key] = &[
     key("logs.lines_per_second", "How many lines a second an instance may log before only a sample is kept.", Count(|c| &mut c.logs.lines_per_second)),
 
     key("telemetry.interval_ms", "How often the processes of plugins are measured; figures of half an hour are kept.", Milliseconds(100, |c| &mut c.telemetry_interval)),
+
+    key("telemetry.otlp.endpoint", "The OpenTelemetry collector that traces go to, over HTTP, such as `http://127.0.0.1:4318`; empty for none.", Endpoint(|c| &mut c.otlp.endpoint))
+        .environment("OTEL_EXPORTER_OTLP_ENDPOINT"),
+    key("telemetry.otlp.headers", "Headers for the collector, such as `{ authorization = \"Bearer …\" }`; shown without their values.", Headers(|c| &mut c.otlp.headers))
+        .environment("OTEL_EXPORTER_OTLP_HEADERS"),
+    key("telemetry.otlp.sample_ratio", "Which share of the traces that begin at the host is recorded; one that came with a request is recorded if it says so.", Ratio(|c| &mut c.otlp.sample_ratio)),
+    key("telemetry.otlp.service_name", "What the host is called in traces.", Word(|c| &mut c.otlp.service_name))
+        .environment("OTEL_SERVICE_NAME"),
 
     key("runtime.threads", "How many threads run the host's tasks.", Count(|c| &mut c.runtime_threads)),
 ];
@@ -295,6 +312,36 @@ impl Key {
                 Some("off") => *field(config) = CgroupUse::Off,
                 _ => return refuse("`\"auto\"` or `\"off\"`"),
             },
+            Word(field) => match value.as_str() {
+                Some(text) if !text.trim().is_empty() && !text.contains(char::is_control) => {
+                    *field(config) = text.to_owned();
+                }
+                _ => return refuse("a name"),
+            },
+            Endpoint(field) => match value.as_str() {
+                Some(text) if text.is_empty() || is_endpoint(text) => *field(config) = text.to_owned(),
+                // What is wrong about it may be the password in it, so it is not repeated.
+                _ => {
+                    return Err(
+                        "use an address such as `http://127.0.0.1:4318`, without credentials and query"
+                            .to_owned(),
+                    );
+                }
+            },
+            Headers(field) => {
+                let right = "use a table of texts such as `{ authorization = \"Bearer …\" }`";
+                let Value::Table(table) = value else { return Err(right.to_owned()) };
+                let pairs = table.iter().map(|(name, value)| Some((name.as_str(), value.as_str()?)));
+                let pairs: Option<Vec<_>> = pairs.collect();
+                *field(config) = OtlpHeaders::of(pairs.ok_or(right)?.into_iter())?;
+            }
+            Ratio(field) => {
+                let number = value.as_float().or_else(|| value.as_integer().map(|number| number as f64));
+                match number.filter(|number| (0.0..=1.0).contains(number)) {
+                    Some(number) => *field(config) = number,
+                    None => return refuse("a number from 0 to 1"),
+                }
+            }
         }
         Ok(())
     }
@@ -344,13 +391,24 @@ impl Key {
                 CgroupUse::Auto => "auto",
                 CgroupUse::Off => "off",
             }),
+            Word(field) | Endpoint(field) => Value::from(field(config).as_str()),
+            Headers(field) => Value::Table(
+                field(config).as_pairs().iter().map(|(name, _)| (name.clone(), "***".into())).collect(),
+            ),
+            Ratio(field) => Value::from(*field(config)),
         }
     }
 
     /// Reads the text of an environment variable as this key's kind of value.
     pub(super) fn parse(&self, text: &str) -> Result<Value, String> {
         match self.field {
-            Path(_) | PathOrEmpty(_) | Plugin(_) | Level(_) | Format(_) => Ok(Value::from(text)),
+            Path(_) | PathOrEmpty(_) | Plugin(_) | Level(_) | Format(_) | Word(_) | Endpoint(_) => {
+                Ok(Value::from(text))
+            }
+            Headers(_) => {
+                let headers = headers_in(text)?;
+                Ok(Value::Table(headers.into_iter().map(|(name, value)| (name, value.into())).collect()))
+            }
             Paths(_) => Ok(Value::Array(
                 std::env::split_paths(text)
                     .filter(|path| !path.as_os_str().is_empty())
@@ -362,7 +420,7 @@ impl Key {
                 Err(_) => Err(number_wanted(0, u16::MAX.into(), text)),
             },
             Switch(_) | Hosts(_) | Addresses(_) | Networks(_) | Size(..) | Count(_) | Milliseconds(..)
-            | Times(..) | Owners(_) | Routes(_) | Order(_) | Cgroups(_) => {
+            | Times(..) | Owners(_) | Routes(_) | Order(_) | Cgroups(_) | Ratio(_) => {
                 unreachable!("`{}` has no environment variable", self.name)
             }
         }
@@ -484,7 +542,7 @@ mod tests {
         let mut defaults = HostConfig::unresolved_defaults();
         let mut section = "";
         for key in KEYS {
-            let (its_section, name) = key.name.split_once('.').unwrap_or(("", key.name));
+            let (its_section, name) = key.name.rsplit_once('.').unwrap_or(("", key.name));
             if its_section != section {
                 section = its_section;
                 text += &format!("\n[{section}]\n");
@@ -543,7 +601,7 @@ mod tests {
         let mut sections = Vec::new();
         for (index, key) in KEYS.iter().enumerate() {
             assert!(KEYS[..index].iter().all(|other| other.name != key.name), "{}", key.name);
-            let section = key.name.split_once('.').map_or("", |(section, _)| section);
+            let section = key.name.rsplit_once('.').map_or("", |(section, _)| section);
             if sections.last() != Some(&section) {
                 assert!(!sections.contains(&section), "{}", key.name);
                 sections.push(section);

@@ -12,6 +12,7 @@ mod keys;
 mod layers;
 pub mod limits;
 mod listen;
+mod otlp;
 pub mod patch;
 mod routing;
 pub mod secrets;
@@ -30,4 +31,5 @@ pub use host::{
 pub use layers::{LayerOrigin, Layers};
 pub use limits::ResourceLimits;
 pub use listen::{Exposure, TlsKeys};
+pub use otlp::{OtlpHeaders, OtlpKeys};
 pub use routing::{ModelName, Route, RouteTarget, RoutedCapability, RoutingDocument};

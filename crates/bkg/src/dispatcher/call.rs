@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::CallError;
 use crate::registry::{Failure, Instance, Order, Part, Side, TrafficShare};
+use crate::trace::Span;
 
 /// A request in the hands of an instance; dropping it cancels it.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub(super) struct OpenCall {
     /// What the plugin is told if this is dropped; `None` once it has answered.
     cancel: Option<CancelReason>,
     observation: Option<Observation>,
+    /// Its span, if it is traced; it ends with the call.
+    span: Option<Span>,
 }
 
 /// Where what becomes of a call is counted, while two versions of a plugin are compared.
@@ -71,6 +74,7 @@ impl OpenCall {
             deadline,
             cancel: Some(CancelReason::CallerGone),
             observation: None,
+            span: None,
         }
     }
 
@@ -79,8 +83,16 @@ impl OpenCall {
         self
     }
 
-    /// Counts the call, if it is counted and was not yet.
+    pub(super) fn traced(mut self, span: Option<Span>) -> Self {
+        self.span = span;
+        self
+    }
+
+    /// Counts the call, if it is counted and was not yet, and ends its span.
     fn ended(&mut self, failure: Option<&CallError>) {
+        if let (Some(mut span), Some(failure)) = (self.span.take(), failure) {
+            span.fail(failure.code().as_str());
+        }
         if let Some(observation) = self.observation.take() {
             observation.ended(failure);
         }
@@ -121,6 +133,9 @@ impl OpenCall {
 impl Drop for OpenCall {
     fn drop(&mut self) {
         if let Some(reason) = self.cancel {
+            if let Some(span) = &mut self.span {
+                span.fail(if reason == CancelReason::Deadline { "timeout" } else { "cancelled" });
+            }
             // A mailbox that refuses belongs to a session that is over: nothing is left to cancel.
             let _ = self.instance.mailbox.post(Order::Cancel { ticket: self.ticket, reason });
         }

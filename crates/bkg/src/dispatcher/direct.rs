@@ -48,8 +48,14 @@ pub(crate) fn ask_instance(
     let slot = instance.try_slot(&terms, payload.as_str().len()).ok_or(NotAsked::NoPlace)?;
     let (ticket, begun) = (TICKETS.fetch_add(1, Ordering::Relaxed), Instant::now());
     let deadline = begun + within;
-    let lineage =
-        Lineage { caller: None, reach: Arc::default(), deadline, chain: Vec::new(), correlation_id: None };
+    let lineage = Lineage {
+        caller: None,
+        reach: Arc::default(),
+        deadline,
+        chain: Vec::new(),
+        correlation_id: None,
+        traceparent: None,
+    };
     let (sender, answer) = oneshot::channel();
     let ask = Ask {
         ticket,

@@ -13,8 +13,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bkg_protocol::exchange::Refusal;
 use bkg_protocol::message::{HttpRequest, Model, Request};
-use bkg_protocol::{CapabilityName, InstanceId, PluginName, RawJson};
+use bkg_protocol::{CapabilityName, ErrorCode, InstanceId, PluginName, RawJson};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -25,7 +26,10 @@ pub use execute::{ExecuteError, execute_payload, executed};
 use pick::Picked;
 
 use crate::config::QueueLimits;
-use crate::registry::{Ask, Failure, Lineage, ModelOwner, Order, PluginRecord, Registry, Reply, State};
+use crate::registry::{
+    Ask, Failure, Instance, Lineage, ModelOwner, Order, PluginRecord, Registry, Reply, State,
+};
+use crate::trace::{Span, SpanKind, Tracer};
 
 /// What to tell who asks for something that no plugin has registered.
 const NOBODY_OFFERS_IT: &str = "no running plugin offers it; `bkg plugin list` shows which are stopped";
@@ -39,6 +43,7 @@ pub struct Dispatcher {
     queue: QueueLimits,
     stream_credit: u32,
     tickets: AtomicU64,
+    tracer: Tracer,
 }
 
 /// Who is to answer.
@@ -162,10 +167,36 @@ pub enum CallError {
     },
 }
 
+impl CallError {
+    /// Its code, as the host says it.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::UnknownPlugin { .. } | Self::NotOffered { .. } => ErrorCode::NotFound,
+            Self::UnknownModel { .. } => ErrorCode::ModelNotFound,
+            Self::OutOfReach { .. } => ErrorCode::Forbidden,
+            Self::Unavailable { .. } => ErrorCode::PluginUnavailable,
+            Self::Overloaded { .. } => ErrorCode::Overloaded,
+            Self::Timeout { .. } => ErrorCode::Timeout,
+            Self::Failed { failure, .. } => match failure {
+                Failure::Plugin(error) => error.claimed(),
+                Failure::Disconnected => ErrorCode::PluginDisconnected,
+                Failure::NotHandedOver | Failure::Refused(Refusal::NotOpen) => ErrorCode::PluginUnavailable,
+                Failure::Refused(Refusal::TooLarge { .. }) => ErrorCode::PayloadTooLarge,
+            },
+        }
+    }
+}
+
 impl Dispatcher {
     /// A dispatcher over a registry. `stream_credit`: how many chunks of a stream may be on their way.
     pub fn new(registry: Arc<Registry>, queue: QueueLimits, stream_credit: u32) -> Self {
-        Self { registry, queue, stream_credit, tickets: AtomicU64::new(1) }
+        Self { registry, queue, stream_credit, tickets: AtomicU64::new(1), tracer: Tracer::off() }
+    }
+
+    /// The same, recording what is asked for a request that is traced.
+    #[must_use]
+    pub fn traced(self, tracer: Tracer) -> Self {
+        Self { tracer, ..self }
     }
 
     /// Who serves a model, in order of preference; nobody, if it is not known.
@@ -230,15 +261,31 @@ impl Dispatcher {
     ///
     /// # Errors
     /// Why there is no answer; exactly one of answer and error comes.
-    pub async fn ask(&self, question: Question) -> Result<Answered, CallError> {
+    pub async fn ask(&self, mut question: Question) -> Result<Answered, CallError> {
+        let lineage = &mut question.lineage;
+        let name = || format!("attempt {}", question.capability);
+        let Some(mut attempt) = self.tracer.child(lineage.traceparent, SpanKind::Internal, name) else {
+            return self.attempt(&question).await;
+        };
+        lineage.traceparent = Some(attempt.context());
+        attempt.set("bkg.capability", question.capability.as_str());
+        let outcome = self.attempt(&question).await;
+        match &outcome {
+            Ok(answered) => attempt.set("bkg.plugin", answered.plugin.as_str()),
+            Err(error) => attempt.fail(error.code().as_str()),
+        }
+        outcome
+    }
+
+    async fn attempt(&self, question: &Question) -> Result<Answered, CallError> {
         let mut offers = 0;
         loop {
             offers += 1;
-            let picked = self.acquire(&question).await?;
+            let picked = self.acquire(question).await?;
             let idempotent = picked.terms.idempotent;
             let plugin = picked.instance.plugin.clone();
             let instance = picked.instance.id;
-            let failed = match self.hand_over(&question, picked).await {
+            let failed = match self.hand_over(question, picked).await {
                 Ok(answer) => return Ok(Answered { plugin, instance, answer }),
                 Err(error) => error,
             };
@@ -252,6 +299,16 @@ impl Dispatcher {
                 return Err(failed);
             }
         }
+    }
+
+    /// Begins the span of what one instance is asked, if the request is traced.
+    fn span(&self, question: &Question, instance: &Instance) -> Option<Span> {
+        let name = || format!("call {}", question.capability);
+        let mut span = self.tracer.child(question.lineage.traceparent, SpanKind::Client, name)?;
+        span.set("bkg.capability", question.capability.as_str());
+        span.set("bkg.plugin", instance.plugin.as_str());
+        span.set("bkg.instance", &*instance.id.to_string());
+        Some(span)
     }
 
     fn is_ready(&self, plugin: &PluginName, capability: &CapabilityName) -> bool {
@@ -270,7 +327,9 @@ impl Dispatcher {
             Some(limit) => question.lineage.deadline.min(begun + limit),
             None => question.lineage.deadline,
         };
-        let lineage = Arc::new(Lineage { deadline, ..question.lineage.clone() });
+        let span = self.span(question, &instance);
+        let traceparent = span.as_ref().map(Span::context).or(question.lineage.traceparent);
+        let lineage = Arc::new(Lineage { deadline, traceparent, ..question.lineage.clone() });
 
         let mut request =
             Request::new(question.capability.clone(), streamed.unwrap_or(&question.payload).clone());
@@ -279,6 +338,7 @@ impl Dispatcher {
         request.timeout_ms = Some(deadline.saturating_duration_since(begun).as_millis() as u64);
         request.caller.clone_from(&lineage.caller);
         request.correlation_id.clone_from(&lineage.correlation_id);
+        request.traceparent = traceparent.map(|traceparent| traceparent.to_string());
         request.http.clone_from(&question.http);
 
         let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
@@ -288,13 +348,13 @@ impl Dispatcher {
             // Room for every chunk that there is credit for, and the end: sending never waits.
             let (sender, parts) = mpsc::channel(self.stream_credit as usize + 1);
             instance.mailbox.post(ask(Reply::Stream(sender))).map_err(|_| gone())?;
-            let call = OpenCall::new(instance, ticket, begun, deadline).observed(observation);
+            let call = OpenCall::new(instance, ticket, begun, deadline).observed(observation).traced(span);
             let stream = Stream::begin(call, parts, self.stream_credit).await?;
             return Ok(Answer::Stream(Box::new(stream)));
         }
         let (sender, answer) = oneshot::channel();
         instance.mailbox.post(ask(Reply::Whole(sender))).map_err(|_| gone())?;
-        let call = OpenCall::new(instance, ticket, begun, deadline).observed(observation);
+        let call = OpenCall::new(instance, ticket, begun, deadline).observed(observation).traced(span);
         call.whole(answer).await.map(Answer::Whole)
     }
 }

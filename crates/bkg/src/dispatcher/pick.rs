@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use super::call::Observation;
 use super::{CallError, Dispatcher, NOBODY_OFFERS_IT, Question, Target, unavailable_because};
 use crate::config::QueueLimits;
-use crate::registry::{Instance, PluginRecord, Side, Slot, State, Terms, TrafficShare};
+use crate::registry::{Instance, PluginCounts, PluginRecord, Side, Slot, State, Terms, TrafficShare};
 
 /// How long a request waits for a plugin that is started for it: as long as a launch is given to register.
 const STARTS_WITHIN: Duration = Duration::from_secs(30);
@@ -29,6 +29,24 @@ pub(super) struct Picked {
     pub(super) slot: Slot,
     /// Whether what becomes of it is compared with another version's.
     pub(super) observation: Option<Observation>,
+}
+
+/// Measures how long a request waits, whatever ends that.
+struct QueueWait {
+    counts: Arc<PluginCounts>,
+    begun: Instant,
+}
+
+impl QueueWait {
+    fn begin(record: &PluginRecord) -> Self {
+        Self { counts: Arc::clone(&record.counts), begun: Instant::now() }
+    }
+}
+
+impl Drop for QueueWait {
+    fn drop(&mut self) {
+        self.counts.queue_wait.observe(self.begun.elapsed());
+    }
 }
 
 /// Whether the caller's credential reaches the plugin, and the model if one is asked for.
@@ -185,12 +203,15 @@ impl Dispatcher {
         let QueueLimits { requests, bytes: most_bytes, .. } = self.queue;
         let joined = record.capacity.join(capability, bytes, requests, most_bytes);
         let waiting = joined.ok_or_else(|| {
+            record.counts.queue_full.one();
             unavailable(format!("and its queue of {requests} requests or {most_bytes} bytes is full"))
         })?;
         let until = deadline.min(Instant::now() + STARTS_WITHIN);
+        let _measured = QueueWait::begin(record);
         let mut was_under_way = false;
         loop {
             if timeout_at(until, waiting.turn()).await.is_err() {
+                record.counts.queue_late.one();
                 return Err(unavailable("which takes its time".to_owned()));
             }
             let Some(now) = self.registry.plugin(plugin.as_str()) else {
@@ -240,12 +261,15 @@ impl Dispatcher {
         let QueueLimits { requests, bytes: most_bytes, wait } = self.queue;
         let joined = capacity.join(&question.capability, bytes, requests, most_bytes);
         let waiting = joined.ok_or_else(|| {
+            record.counts.queue_full.one();
             overloaded(format!("its queue of {requests} requests or {most_bytes} bytes is full"))
         })?;
         let joined = Instant::now();
         let until = question.lineage.deadline.min(joined + wait);
+        let _measured = QueueWait::begin(&record);
         loop {
             if timeout_at(until, waiting.turn()).await.is_err() {
+                record.counts.queue_late.one();
                 return Err(overloaded(format!(
                     "no place was free for {} ms",
                     until.saturating_duration_since(joined).as_millis()

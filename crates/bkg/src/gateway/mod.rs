@@ -124,8 +124,9 @@ impl Gateway {
         body: RawJson,
         streamed: impl Fn(&RawJson) -> Result<Option<RawJson>, Problem>,
     ) -> Result<(Answer, Meter), Problem> {
-        let lineage = call.lineage(self.limits.request_timeout);
+        let mut lineage = call.lineage(self.limits.request_timeout);
         let mut meter = self.metering.begin(&lineage, capability, model);
+        lineage.traceparent = meter.traceparent();
         let answer = match model {
             Some(model) => {
                 let request = Request { call, capability, model, body, streamed, lineage };

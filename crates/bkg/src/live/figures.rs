@@ -12,6 +12,7 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::message::{ServerMessage, Text, Topic};
+use crate::metrics::Metrics;
 use crate::registry::Reach;
 use crate::telemetry::{Sample, Telemetry};
 
@@ -40,6 +41,8 @@ pub(super) struct TelemetryFeed {
     lost: u64,
     reach: Arc<Reach>,
     only: Option<PluginName>,
+    /// Where it is counted what was missed.
+    metrics: Arc<Metrics>,
 }
 
 impl TelemetryFeed {
@@ -54,7 +57,8 @@ impl TelemetryFeed {
         let news = telemetry.subscribe();
         let telemetry = Arc::clone(telemetry);
         let (missed, lost) = (VecDeque::new(), 0);
-        let mut feed = Self { telemetry, news, position: 0, missed, lost, reach, only };
+        let metrics = Arc::default();
+        let mut feed = Self { telemetry, news, position: 0, missed, lost, reach, only, metrics };
         let from = match after {
             After::Newest => {
                 feed.position = feed.telemetry.newest();
@@ -73,6 +77,11 @@ impl TelemetryFeed {
         (feed, from)
     }
 
+    /// The same, counting there what is missed.
+    pub(super) fn counted(self, metrics: &Arc<Metrics>) -> Self {
+        Self { metrics: Arc::clone(metrics), ..self }
+    }
+
     /// Takes what is kept from the position on, and answers how much is not.
     fn look_back(&mut self) -> u64 {
         let (kept, newest) = self.telemetry.after(self.position);
@@ -89,6 +98,7 @@ impl TelemetryFeed {
         loop {
             if self.lost > 0 {
                 let missed = std::mem::take(&mut self.lost);
+                self.metrics.missed_live_events.add(missed);
                 let plugin_id = self.only.as_ref().map(ToString::to_string);
                 return Some(ServerMessage::Gap { topic: Topic::Telemetry, plugin_id, missed }.text());
             }

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::message::{LogBatch, ServerMessage, Text, Topic};
 use crate::logs::{Followed, LogLine, Logs, Subscription};
+use crate::metrics::Metrics;
 
 /// The most lines of one message.
 const BATCH_LINES: usize = 256;
@@ -39,6 +40,8 @@ pub(super) struct LogFeed {
     gathered: Instant,
     /// Made and not yet taken: a gap and the lines around it.
     ready: VecDeque<Text>,
+    /// Where it is counted what was missed.
+    metrics: Arc<Metrics>,
 }
 
 impl LogFeed {
@@ -61,8 +64,14 @@ impl LogFeed {
             subscription: None,
             gathered: Instant::now(),
             ready: VecDeque::new(),
+            metrics: Arc::default(),
         };
         (feed, position)
+    }
+
+    /// The same, counting there what is missed.
+    pub(super) fn counted(self, metrics: &Arc<Metrics>) -> Self {
+        Self { metrics: Arc::clone(metrics), ..self }
     }
 
     /// The next message; `None` when the logs are closed.
@@ -155,6 +164,7 @@ impl LogFeed {
     }
 
     fn tell_gap(&mut self, missed: u64) {
+        self.metrics.missed_live_events.add(missed);
         let gap =
             ServerMessage::Gap { topic: Topic::Logs, plugin_id: Some(self.plugin.to_string()), missed };
         self.ready.push_back(gap.text());

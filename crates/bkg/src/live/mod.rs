@@ -28,6 +28,7 @@ use crate::auth::Authenticator;
 use crate::config::Catalogue;
 use crate::error::Problem;
 use crate::logs::Logs;
+use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::store::{Audit, StoreError};
 use crate::telemetry::Telemetry;
@@ -52,6 +53,7 @@ pub struct Live {
     authenticator: Arc<Authenticator>,
     states: Arc<States>,
     trail: Arc<Trail>,
+    metrics: Arc<Metrics>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -71,6 +73,8 @@ pub struct Sources {
     pub audit: Audit,
     /// Who makes tickets.
     pub authenticator: Arc<Authenticator>,
+    /// Where it is counted what clients miss.
+    pub metrics: Arc<Metrics>,
 }
 
 /// Adds the routes.
@@ -114,6 +118,7 @@ impl Live {
             authenticator: sources.authenticator,
             states,
             trail,
+            metrics: sources.metrics,
             stop,
             tasks,
         }))

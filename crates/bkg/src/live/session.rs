@@ -181,7 +181,7 @@ impl Session {
             };
             let after = after.map(|seq| place(&plugin, seq));
             let (feed, from) = LogFeed::new(&self.live.logs, &plugin, after, least);
-            return Ok((vec![Feed::Logs(feed)], Some(Position::Number(from))));
+            return Ok((vec![Feed::Logs(feed.counted(&self.live.metrics))], Some(Position::Number(from))));
         }
         let numbers = match wanted.since {
             None => Default::default(),
@@ -194,7 +194,7 @@ impl Session {
         let each = self.live.plugins(&self.caller.rights().reach).into_iter().map(|plugin| {
             let after = numbers.get(plugin.as_str()).map(|seq| place(&plugin, *seq));
             let (feed, from) = LogFeed::new(&self.live.logs, &plugin, after, least);
-            (Feed::Logs(feed), (plugin.to_string(), from))
+            (Feed::Logs(feed.counted(&self.live.metrics)), (plugin.to_string(), from))
         });
         let (feeds, from) = each.unzip();
         Ok((feeds, Some(Position::ByPlugin(from))))
@@ -213,7 +213,7 @@ impl Session {
         };
         let reach = Arc::clone(&self.caller.rights().reach);
         let (feed, from) = TelemetryFeed::new(telemetry, after, reach, plugin);
-        Ok((vec![Feed::Telemetry(feed)], from.map(Position::Number)))
+        Ok((vec![Feed::Telemetry(feed.counted(&self.live.metrics))], from.map(Position::Number)))
     }
 
     /// The place that a client names in a topic whose numbers begin anew with each run.

@@ -301,6 +301,7 @@ mod tests {
             logs: Logs::open(&data.plugins(), settings).unwrap(),
             audit: store.audit.clone(),
             authenticator,
+            metrics: Arc::default(),
         });
         (live.await.unwrap(), caller, data, directory)
     }

@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::{Reach, Slot};
+use crate::trace::TraceParent;
 
 /// Something that the connection of an instance is to do.
 #[derive(Debug)]
@@ -116,6 +117,8 @@ pub struct Lineage {
     pub chain: Vec<PluginName>,
     /// The `x-request-id` of the HTTP request at its root.
     pub correlation_id: Option<Arc<str>>,
+    /// Where it stands in a trace, if it is a part of one.
+    pub traceparent: Option<TraceParent>,
 }
 
 /// Where an answer goes.

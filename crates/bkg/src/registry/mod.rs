@@ -5,6 +5,7 @@
 //! view and swaps it in whole, so nobody sees half of one.
 
 mod confinement;
+mod counts;
 mod demand;
 mod instance;
 mod launch;
@@ -32,6 +33,7 @@ use process_table::LaunchProcess;
 use tokio::sync::watch;
 
 pub use confinement::{Confinement, Grouping, LimitMeans, Means};
+pub use counts::PluginCounts;
 pub(crate) use instance::NewInstance;
 pub use instance::{Capacity, Instance, OwnFigures, Registration, Slot, Terms};
 pub use launch::{Launch, LaunchEvent, PrivateListener};

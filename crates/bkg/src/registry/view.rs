@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use super::demand::models_by_entry;
 use super::{
-    Capacity, DeclaredRoute, Instance, Registration, RouteFaults, RouteTable, State, Status, SwapStory,
-    TeamId, TrafficShare,
+    Capacity, DeclaredRoute, Instance, PluginCounts, Registration, RouteFaults, RouteTable, State, Status,
+    SwapStory, TeamId, TrafficShare,
 };
 use crate::config::PluginEntry;
 
@@ -66,6 +66,8 @@ pub struct PluginRecord {
     pub route_faults: Arc<RouteFaults>,
     /// Those who wait for a free place.
     pub capacity: Arc<Capacity>,
+    /// What is counted of it.
+    pub counts: Arc<PluginCounts>,
 }
 
 /// Who serves a model.
@@ -94,6 +96,7 @@ impl PluginRecord {
             registered: None,
             route_faults: Arc::default(),
             capacity: Arc::default(),
+            counts: Arc::default(),
         }
     }
 

@@ -311,6 +311,7 @@ impl Seat {
                 self.team.failed(self.serving.generation, &what);
                 let well = registered_at.is_some() && cause.is_success();
                 let outcome = if well { RunOutcome::Stopped } else { RunOutcome::Crashed };
+                self.count_end(outcome);
                 self.chronicle.ended(chronicle::Ended {
                     outcome,
                     reason: what.clone(),
@@ -367,7 +368,16 @@ impl Seat {
     ) {
         let last_stderr = heard(last_words).await;
         let in_flight = lost_requests(last_session).await;
+        self.count_end(outcome);
         self.chronicle.ended(chronicle::Ended { outcome, reason, exit, last_stderr, in_flight });
+    }
+
+    fn count_end(&self, outcome: RunOutcome) {
+        if outcome == RunOutcome::Crashed
+            && let Some(record) = self.record()
+        {
+            record.counts.crashes.one();
+        }
     }
 
     fn after_exit(&mut self, well: bool, healthy: Duration, what: String) -> Rest {
@@ -567,6 +577,10 @@ impl Seat {
         }
         let Spawned { process, enclosure, child, ran_through, output, last_words } = launched?;
         let memory = memory.with(&enclosure);
+        record.counts.starts.one();
+        if self.backoff.restarts() > 0 {
+            record.counts.restarts.one();
+        }
         self.chronicle.began(&Began {
             id: launch.instance,
             pid: process.pid,

@@ -635,6 +635,17 @@ impl Swap {
 
     /// Says how it ended; from here on the plugin has no swap that could be ended.
     fn settle(&mut self, outcome: SwapOutcome) {
+        let plugin = &self.row.plugin;
+        if let Some(record) = plugin.supervision.registry.plugin(plugin.name.as_str()) {
+            let counts = &record.counts;
+            let count = match &outcome {
+                SwapOutcome::Swapped { .. } => &counts.swapped,
+                SwapOutcome::RolledBack { .. } => &counts.rolled_back,
+                SwapOutcome::Restarted => &counts.restarted,
+                SwapOutcome::Superseded => &counts.superseded,
+            };
+            count.one();
+        }
         let mut teams = self.row.lock_teams();
         if teams.swap.as_ref().is_some_and(|swap| swap.number == self.story.number) {
             teams.swap = None;

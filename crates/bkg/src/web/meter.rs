@@ -10,11 +10,13 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use tokio::time::Instant;
 
+use super::asked::{Asked, AskedObserver};
 use crate::auth::Authenticator;
 use crate::error::Problem;
 use crate::registry::Lineage;
 use crate::routing::Trial;
 use crate::store::{Usage, UsageRow};
+use crate::trace::{Span, TraceParent};
 
 /// Where rows and sums go.
 #[derive(Debug)]
@@ -23,6 +25,8 @@ pub struct Metering {
     pub usage: Usage,
     /// Who keeps the sums of the day.
     pub authenticator: Arc<Authenticator>,
+    /// Who counts requests and records their spans.
+    pub observer: AskedObserver,
 }
 
 /// Measures one request; its row is written when this is dropped.
@@ -44,6 +48,9 @@ pub struct Meter {
     /// What its outcome says about the model that answers.
     trial: Option<Trial>,
     outcome: Outcome,
+    /// Where it stood in a trace before.
+    came_with: Option<TraceParent>,
+    span: Option<Span>,
 }
 
 /// One try at having a request answered.
@@ -88,6 +95,8 @@ impl Metering {
         model: Option<&str>,
     ) -> Meter {
         Meter {
+            came_with: lineage.traceparent,
+            span: self.observer.begin(lineage, capability, model),
             metering: Arc::clone(self),
             caller: lineage.caller.clone(),
             request_id: lineage.correlation_id.clone(),
@@ -108,6 +117,11 @@ impl Metering {
 }
 
 impl Meter {
+    /// Where what is asked of plugins for this request stands in a trace.
+    pub fn traceparent(&self) -> Option<TraceParent> {
+        self.span.as_ref().map(Span::context).or(self.came_with)
+    }
+
     /// Notes who answers.
     pub fn answered_by(&mut self, plugin: &PluginName) {
         self.plugin = Some(plugin.clone());
@@ -201,6 +215,17 @@ impl Drop for Meter {
         if let Some(key_id) = key_id.filter(|_| tokens > 0) {
             self.metering.authenticator.count_tokens(key_id, tokens);
         }
+        let asked = Asked {
+            capability: &self.capability,
+            plugin: self.plugin.as_ref(),
+            model: self.model.as_deref(),
+            outcome: self.outcome.word,
+            took: self.begun.elapsed(),
+            first: self.first_byte.map(|moment| moment.saturating_duration_since(self.begun)),
+            read: prompt_tokens,
+            wrote: completion_tokens,
+        };
+        self.metering.observer.ended(&asked, self.span.take());
         let since_begin = |moment: Instant| {
             u32::try_from(moment.saturating_duration_since(self.begun).as_millis()).unwrap_or(u32::MAX)
         };

@@ -4,11 +4,13 @@
 //! only through [`Routes`], which knows the access that each route declares.
 
 mod accept;
+mod asked;
 mod body;
 mod events;
 mod farewell;
 mod guard;
 mod meter;
+mod observer;
 mod operation;
 mod path;
 mod patient;
@@ -20,10 +22,12 @@ mod tls;
 mod upgrade;
 
 pub use accept::Acceptor;
+pub use asked::AskedObserver;
 pub(crate) use body::{json_of, members};
 pub use events::{KEEP_ALIVE, KEEP_ALIVE_AFTER, event_headers};
 pub use guard::{Guard, SESSION_COOKIE, cookie, session_cookie};
 pub use meter::{Attempt, MOST_ATTEMPTS, Meter, Metering};
+pub use observer::Observer;
 pub use operation::{
     Answer, Content, EVENT_STREAM, Endpoint, FROM_PLUGINS, Operation, Page, Parameter, Place, RequestBody,
     Tag, Type, Unsummarised, path_names, refusals,

@@ -20,13 +20,16 @@ use tokio::time::{Instant, timeout_at};
 
 use super::body::{read_bytes, read_json};
 use super::guard::Guard;
+use super::observer::Observer;
 use super::operation::Endpoint;
 use super::places::Place;
 use crate::auth::{AuthError, Caller};
 use crate::config::HttpLimits;
 use crate::error::{Dialect, Problem};
+use crate::metrics::{OTHER, UNMATCHED};
 use crate::registry::Lineage;
 use crate::store::{Action, Actor};
+use crate::trace::TraceParent;
 
 /// Who may use a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +105,7 @@ impl Call {
             deadline: self.received + within,
             chain: Vec::new(),
             correlation_id: self.request_id(),
+            traceparent: self.parts.extensions.get::<TraceParent>().copied(),
         }
     }
 
@@ -230,6 +234,7 @@ pub(super) fn decode(text: &str) -> Result<String, Problem> {
 #[derive(Debug)]
 pub struct Routes {
     guard: Arc<Guard>,
+    observer: Observer,
     router: Router,
     table: Vec<Endpoint>,
 }
@@ -237,7 +242,14 @@ pub struct Routes {
 impl Routes {
     /// No routes yet; `guard` stands before each of them.
     pub fn new(guard: Guard) -> Self {
-        Self { guard: Arc::new(guard), router: Router::new(), table: Vec::new() }
+        let observer = Observer::default();
+        Self { guard: Arc::new(guard), observer, router: Router::new(), table: Vec::new() }
+    }
+
+    /// The same, with somebody who looks at the requests of all routes that are added from here on.
+    #[must_use]
+    pub fn observed(self, observer: Observer) -> Self {
+        Self { observer, ..self }
     }
 
     /// Adds a route. The handler runs only for those whom the endpoint's access lets in.
@@ -256,11 +268,14 @@ impl Routes {
         }
         let (method, path, access) = (declared.method.clone(), declared.path, declared.access);
         let page = declared.page;
-        let filter = MethodFilter::try_from(method).expect("a method that routes can have");
+        let filter = MethodFilter::try_from(method.clone()).expect("a method that routes can have");
         let guard = Arc::clone(&self.guard);
+        let observer = self.observer.clone();
+        let figures = observer.metrics.http.add(method.as_str(), path);
         let state = Arc::clone(state);
-        let endpoint = move |request: Request| {
+        let endpoint = move |mut request: Request| {
             let (guard, state, handler) = (Arc::clone(&guard), Arc::clone(&state), handler.clone());
+            let observed = observer.begin(&figures, &mut request);
             async move {
                 let received = Instant::now();
                 let dialect = Dialect::of_path(request.uri().path());
@@ -286,7 +301,7 @@ impl Routes {
                     None => problem.response(dialect),
                 });
                 response.headers_mut().extend(std::mem::take(&mut *headers.lock()));
-                response
+                observed.answered(response)
             }
         };
         self.router = self.router.route(path, on(filter, endpoint));
@@ -301,16 +316,25 @@ impl Routes {
 
     /// The router, which answers everything: what no route knows is 404, a wrong method 405.
     pub fn into_router(self) -> Router {
+        let observer = self.observer;
+        let figures = observer.metrics.http.add(OTHER, UNMATCHED);
+        let refusing = move |refuse: fn(&Request) -> Problem| {
+            let (observer, figures) = (observer.clone(), Arc::clone(&figures));
+            move |mut request: Request| {
+                let observed = observer.begin(&figures, &mut request);
+                let response = refuse(&request).response(Dialect::of_path(request.uri().path()));
+                std::future::ready(observed.answered(response))
+            }
+        };
         self.router
-            .fallback(async |request: Request| {
+            .fallback(refusing(|request| {
                 let message = format!("there is nothing at `{}`", request.uri().path());
-                Problem::new(ErrorCode::NotFound, message).response(Dialect::of_path(request.uri().path()))
-            })
-            .method_not_allowed_fallback(async |request: Request| {
+                Problem::new(ErrorCode::NotFound, message)
+            }))
+            .method_not_allowed_fallback(refusing(|request| {
                 let message = format!("`{}` does not take {}", request.uri().path(), request.method());
                 Problem::new(ErrorCode::MethodNotAllowed, message)
-                    .response(Dialect::of_path(request.uri().path()))
-            })
+            }))
     }
 }
 

@@ -62,6 +62,7 @@ const USES: &[(&str, &str, Use)] = &[
     ("GET", "/admin/sessions", By("session list")),
     ("DELETE", "/admin/sessions/{id}", By("session revoke")),
     ("GET", "/admin/system", By("system")),
+    ("GET", "/metrics", Never("it is for programs that scrape; `top` and `system` show figures")),
     ("GET", "/admin/users", By("user list")),
     ("POST", "/admin/users", By("user create")),
     ("DELETE", "/admin/users/{id}", By("user delete")),

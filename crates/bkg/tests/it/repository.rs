@@ -18,7 +18,8 @@ const COLUMNS: [&[&str]; 14] = [
     &["dispatcher"],
     &["registry"],
     &["logs", "store", "config"],
-    &["clock"],
+    &["trace"],
+    &["clock", "metrics"],
 ];
 
 fn column(module: &str) -> Option<usize> {

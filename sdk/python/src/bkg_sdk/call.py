@@ -85,7 +85,7 @@ async def _ask(
     session: Session | None,
     capability: str,
     payload: object,
-    parent: str | None,
+    parent: m.Request | None,
     timeout: float,
     *,
     stream: bool,
@@ -103,7 +103,8 @@ async def _ask(
         credit=session.granted.stream_credit if stream else None,
         # Less than a millisecond must not read as none at all.
         timeout_ms=max(1, round(timeout * 1000)),
-        parent_request_id=parent,
+        parent_request_id=None if parent is None else parent.request_id,
+        traceparent=None if parent is None else parent.traceparent,
     )
     try:
         async with asyncio.timeout(timeout):
@@ -118,7 +119,7 @@ async def call(
     capability: str,
     payload: object,
     *,
-    parent: str | None,
+    parent: m.Request | None,
     timeout: float | timedelta,
     read_as: type[T] | None,
 ) -> T | Json:
@@ -156,7 +157,7 @@ class CallStream:
         capability: str,
         payload: object,
         *,
-        parent: str | None,
+        parent: m.Request | None,
         timeout: float | timedelta,
     ) -> None:
         self._session = session

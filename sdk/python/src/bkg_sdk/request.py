@@ -122,7 +122,10 @@ class Request:
 
     @property
     def traceparent(self) -> str | None:
-        """The W3C trace context that came with it; the host does not pass any on yet."""
+        """Where the request stands in a trace, as W3C Trace Context writes it; None if it is in none.
+
+        Calls that are made for the request carry it on. Give it to other services that the handler asks.
+        """
         return self._message.traceparent
 
     @property
@@ -168,7 +171,7 @@ class Request:
         is none; what escapes the handler is answered with its own code.
         """
         return await calls.call(
-            self._session, capability, payload, parent=self.id, timeout=timeout, read_as=read
+            self._session, capability, payload, parent=self._message, timeout=timeout, read_as=read
         )
 
     def call_stream(
@@ -182,7 +185,7 @@ class Request:
 
         `timeout` is how long the next chunk may take, in seconds.
         """
-        return calls.CallStream(self._session, capability, payload, parent=self.id, timeout=timeout)
+        return calls.CallStream(self._session, capability, payload, parent=self._message, timeout=timeout)
 
     def __repr__(self) -> str:
         return f"Request({self.id!r}, {self.capability!r})"

@@ -126,7 +126,7 @@ async fn serve(plugins: Arc<PluginRoutes>, call: Call, body: Body) -> Result<Res
     let most = plugins.limits.body_bytes.min(plugins.frame_limit(&record));
     let body = call.bytes(body, most, &plugins.limits).await?;
     let (http, payload) = request::of(&call, &route, params, body, &plugins.limits)?;
-    let question = Question {
+    let mut question = Question {
         target: Target::Plugin(route.plugin.clone()),
         capability: route.capability.clone(),
         streamed_payload: route.streaming.then(|| payload.clone()),
@@ -135,6 +135,7 @@ async fn serve(plugins: Arc<PluginRoutes>, call: Call, body: Body) -> Result<Res
         lineage: call.lineage(plugins.limits.request_timeout),
     };
     let mut meter = plugins.metering.begin(&question.lineage, &question.capability, None);
+    question.lineage.traceparent = meter.traceparent();
     meter.answered_by(&route.plugin);
     // Pinned here: the future is large, and passing it on would copy it.
     let answered = call.while_allowed(pin!(plugins.dispatcher.ask(question))).await;

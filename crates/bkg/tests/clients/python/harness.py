@@ -194,7 +194,9 @@ class Host:
             *("--config", str(directory / "bkg.toml"), "--api-port", "0", "--bus-port", "0"),
         ]
         self.environment = {
-            name: value for name, value in os.environ.items() if not name.startswith(("BKG_", "ADMIN_"))
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("BKG_", "ADMIN_", "OTEL_"))
         }
         in_place = any(isinstance(plugin, PluginInPlace) for plugin in plugins)
         self.environment["BKG_CACHE_DIR"] = str(users_cache() if in_place else directory / "cache")

@@ -64,6 +64,25 @@ def what_passes_through_is_as_hard_as_it_came(ping: Ping) -> None:
     assert meaning(answer.body) == {"data": meaning(hard)}
 
 
+@_group.harmless(Need.EXTENDED)
+def where_a_request_stands_in_a_trace_is_seen_and_passed_on(ping: Ping) -> None:
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+    def seen(given: str, verb: str, payload: Any = None) -> Any:
+        body = {"capability": ping.capability(verb), "payload": payload}
+        path = f"/api/plugins/{ping.name}/invoke"
+        answer = ping.host.http("POST", path, body, headers={"traceparent": given})
+        assert answer.status == 200, answer.body
+        return answer.json()["data"]
+
+    for given, passed in ((trace, trace), ("00-not-a-trace", None)):
+        assert seen(given, "trace") == {"traceparent": passed}
+        # What it asks others for the request belongs to the same trace.
+        assert seen(given, "relay", order(ping, "relay", order(ping, "trace"))) == {"traceparent": passed}
+        frame = json.loads(seen(given, "relay", {"capability": "test.frame"})["frame"])
+        assert frame.get("traceparent") == passed
+
+
 @_group.harmless()
 def an_order_that_cannot_be_read_is_refused(ping: Ping) -> None:
     for payload in NO_OBJECTS:
