@@ -11,7 +11,7 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
-use crate::auth::{AuthError, ChangeError, ProviderError};
+use crate::auth::{AuthError, ChangeError, LimitReached, ProviderError};
 use crate::dispatcher::CallError;
 use crate::registry::Failure;
 use crate::routing::speaks_against;
@@ -154,6 +154,8 @@ pub struct Problem {
     pub retry_after: Option<Duration>,
     /// Whether the work may have happened already, so that trying again might do it twice.
     pub may_have_happened: bool,
+    /// Whether trying the same again can never succeed, although the status suggests it.
+    pub never_fits: bool,
 }
 
 impl Problem {
@@ -167,6 +169,7 @@ impl Problem {
             source: Source::Host,
             retry_after: None,
             may_have_happened: false,
+            never_fits: false,
         }
     }
 
@@ -198,6 +201,18 @@ impl Problem {
         self.source == Source::Plugin && speaks_against(self.code)
     }
 
+    /// As it is told to a plugin.
+    pub fn on_the_wire(&self) -> WireError {
+        let retry_after_ms = self.retry_after.map(|wait| wait.as_millis() as u64);
+        WireError {
+            retryable: Some(retry_after_ms.is_some()),
+            retry_after_ms,
+            param: self.param.clone(),
+            details: self.details.clone(),
+            ..WireError::new(self.code, self.message.clone())
+        }
+    }
+
     /// The body: `{"error": {"message", "type", "param", "code", "details"?}}`.
     pub fn body(&self, dialect: Dialect) -> Value {
         let mut error = json!({
@@ -226,7 +241,7 @@ impl Problem {
             let seconds = after.min(LONGEST_RETRY).as_millis().div_ceil(1_000).max(1) as u64;
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if self.may_have_happened {
+        if self.may_have_happened || self.never_fits {
             headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         }
         if self.code == ErrorCode::Unauthorized {
@@ -265,10 +280,18 @@ impl From<AuthError> for Problem {
             AuthError::Forbidden { .. } | AuthError::PasswordDue { .. } => (ErrorCode::Forbidden, None),
             AuthError::ReauthRequired => (ErrorCode::ReauthRequired, None),
             AuthError::Unavailable { .. } => (ErrorCode::PluginUnavailable, Some(Duration::from_secs(1))),
-            AuthError::TooManyRequests { wait, .. } => (ErrorCode::RateLimited, Some(*wait)),
-            AuthError::QuotaUsedUp { wait, .. } => (ErrorCode::QuotaExceeded, Some(*wait)),
+            AuthError::LimitReached(reached) => return reached.into(),
         };
         Self { retry_after, ..Self::new(code, error.to_string()) }
+    }
+}
+
+impl From<&LimitReached> for Problem {
+    fn from(reached: &LimitReached) -> Self {
+        let code = if reached.is_used_up() { ErrorCode::QuotaExceeded } else { ErrorCode::RateLimited };
+        let retry_after = reached.wait();
+        let never_fits = retry_after.is_none();
+        Self { retry_after, never_fits, ..Self::new(code, reached.to_string()) }
     }
 }
 

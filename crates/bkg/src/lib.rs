@@ -3,7 +3,7 @@
 //! Modules in dependency order, imports only point right:
 //! `cli → app conformance scaffold → gateway admin accounts api live reference dev → entries backup → plugin_object →
 //! bus supervisor telemetry → web → error → auth → routing → dispatcher → registry → logs store config →
-//! trace → clock metrics`.
+//! trace → clock metrics money`.
 //! `docs/architecture.md` follows one request through them.
 
 pub mod accounts;
@@ -25,6 +25,7 @@ pub mod gateway;
 pub mod live;
 pub mod logs;
 pub mod metrics;
+pub mod money;
 pub mod plugin_object;
 pub mod reference;
 pub mod registry;

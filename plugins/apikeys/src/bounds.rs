@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use bkg_sdk::Pattern;
-use serde::Serialize;
 
+use crate::limits::Limits;
 use crate::moment::Moment;
 use crate::payload::Payload;
 use crate::refusal::Refusal;
@@ -15,8 +15,6 @@ use crate::refusal::Refusal;
 const MOST_PATTERNS: usize = 64;
 /// How many days a key may be given by their number.
 const MOST_DAYS: u64 = 3_650;
-/// The largest number that every reader of JSON keeps.
-const LARGEST_EXACT: u64 = (1 << 53) - 1;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What narrows a key; `None` means that it does not.
@@ -24,18 +22,10 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 pub(crate) struct Bounds {
     pub(crate) models: Option<Vec<Pattern>>,
     pub(crate) plugins: Option<Vec<Pattern>>,
-    pub(crate) limits: KeyLimits,
+    pub(crate) limits: Limits,
     pub(crate) expires_at: Option<Moment>,
-}
-
-/// How much a key may use.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct KeyLimits {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) requests_per_minute: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) tokens_per_day: Option<i64>,
+    /// Whether what is asked and answered with it is written down, which is no wish of whoever has it.
+    pub(crate) log_bodies: bool,
 }
 
 /// What narrows a key that is to be made, as its maker says.
@@ -43,8 +33,9 @@ pub(crate) struct KeyLimits {
 pub(crate) struct AskedBounds {
     models: Option<Vec<Pattern>>,
     plugins: Option<Vec<Pattern>>,
-    limits: KeyLimits,
+    limits: Limits,
     expiry: AskedExpiry,
+    log_bodies: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -59,9 +50,15 @@ impl AskedBounds {
         Ok(Self {
             models: payload.list("models", MOST_PATTERNS)?,
             plugins: payload.list("plugins", MOST_PATTERNS)?,
-            limits: KeyLimits::read(payload)?,
+            limits: Limits::read(payload)?,
             expiry: AskedExpiry::read(payload, now)?,
+            log_bodies: payload.flag("logBodies")?.unwrap_or(false),
         })
+    }
+
+    /// Whether what is asked and answered with the key is to be written down.
+    pub(crate) fn log_bodies(&self) -> bool {
+        self.log_bodies
     }
 
     /// The bounds of the key: what its maker said, and where nothing was said the bounds of the key that
@@ -78,16 +75,17 @@ impl AskedBounds {
                 Some(bound.map_or(usual_end, |bound| bound.min(usual_end)))
             }
         };
-        let asked = Bounds { models: self.models, plugins: self.plugins, limits: self.limits, expires_at };
+        let (models, plugins, limits, log_bodies) =
+            (self.models, self.plugins, self.limits, self.log_bodies);
+        let asked = Bounds { models, plugins, limits, expires_at, log_bodies };
         let Some(maker) = maker else { return Ok(asked) };
         let bounds = Bounds {
             models: asked.models.or_else(|| maker.models.clone()),
             plugins: asked.plugins.or_else(|| maker.plugins.clone()),
-            limits: KeyLimits {
-                requests_per_minute: asked.limits.requests_per_minute.or(maker.limits.requests_per_minute),
-                tokens_per_day: asked.limits.tokens_per_day.or(maker.limits.tokens_per_day),
-            },
+            limits: asked.limits.or(&maker.limits),
             expires_at,
+            // Else a key that is watched would make itself one that is not.
+            log_bodies: asked.log_bodies || maker.log_bodies,
         };
         match bounds.first_excess(maker) {
             None => Ok(bounds),
@@ -112,27 +110,10 @@ impl Bounds {
         if exceeds(self.plugins.as_deref(), other.plugins.as_deref()) {
             return Some("plugins");
         }
-        if is_more(self.limits.requests_per_minute, other.limits.requests_per_minute) {
-            return Some("limits.requestsPerMinute");
-        }
-        if is_more(self.limits.tokens_per_day, other.limits.tokens_per_day) {
-            return Some("limits.tokensPerDay");
+        if let Some(excess) = self.limits.first_excess(&other.limits) {
+            return Some(excess);
         }
         is_more(self.expires_at, other.expires_at).then_some("expiresAt")
-    }
-}
-
-impl KeyLimits {
-    fn read(payload: &mut Payload) -> Result<Self, Refusal> {
-        let Some(mut limits) = payload.object("limits")? else { return Ok(Self::default()) };
-        let requests = limits.number("requestsPerMinute", 1..=u64::from(u32::MAX))?;
-        let tokens = limits.number("tokensPerDay", 1..=LARGEST_EXACT)?;
-        limits.end()?;
-        let tokens_per_day =
-            tokens.map(|number| i64::try_from(number).expect("the range of the member ends before"));
-        let requests_per_minute =
-            requests.map(|number| u32::try_from(number).expect("the range of the member ends there"));
-        Ok(Self { requests_per_minute, tokens_per_day })
     }
 }
 
@@ -257,7 +238,10 @@ mod tests {
         let narrower = json!({ "models": ["gpt-4"], "expiresInDays": 9, "limits": { "tokensPerDay": 99 } });
         let child = asked(narrower).unwrap().within(Some(&maker), usual_end).unwrap();
         assert_eq!(child.first_excess(&maker), None);
-        assert_eq!(child.limits, KeyLimits { requests_per_minute: Some(5), tokens_per_day: Some(99) });
+        assert_eq!(
+            child.limits,
+            Limits { requests_per_minute: Some(5), tokens_per_day: Some(99), ..Limits::default() }
+        );
     }
 
     #[test]

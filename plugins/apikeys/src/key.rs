@@ -8,8 +8,9 @@ use bkg_sqlite::rusqlite::types::Type;
 use bkg_sqlite::rusqlite::{self, Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 
-use crate::bounds::{Bounds, KeyLimits};
+use crate::bounds::Bounds;
 use crate::hmac_key::Digest;
+use crate::limits::Limits;
 use crate::moment::Moment;
 use crate::role::{scopes_of_text, text_of_scopes};
 
@@ -52,7 +53,8 @@ pub(crate) struct KeyObject {
     scopes: Scopes,
     models: Option<Vec<Pattern>>,
     plugins: Option<Vec<Pattern>>,
-    limits: KeyLimits,
+    limits: Limits,
+    log_bodies: bool,
     created_at: Moment,
     created_by: String,
     expires_at: Option<Moment>,
@@ -62,7 +64,7 @@ pub(crate) struct KeyObject {
 }
 
 const COLUMNS: &str = "keys.id, user_id, keys.name, digest, previous_digest, previous_until, keys.scopes, models, \
-    plugins, requests_per_minute, tokens_per_day, keys.created_at, created_by, expires_at, last_used_at, revoked_at";
+    plugins, keys.limits, log_bodies, keys.created_at, created_by, expires_at, last_used_at, revoked_at";
 
 impl Key {
     fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
@@ -77,7 +79,8 @@ impl Key {
             bounds: Bounds {
                 models: patterns(row, 7)?,
                 plugins: patterns(row, 8)?,
-                limits: KeyLimits { requests_per_minute: row.get(9)?, tokens_per_day: row.get(10)? },
+                limits: Limits::of_column(row, 9)?,
+                log_bodies: row.get(10)?,
                 expires_at: row.get(13)?,
             },
             created_at: row.get(11)?,
@@ -115,13 +118,13 @@ impl Key {
                 text_of_scopes(&self.scopes),
                 text(&self.bounds.models),
                 text(&self.bounds.plugins),
-                self.bounds.limits.requests_per_minute,
-                self.bounds.limits.tokens_per_day,
                 self.created_at,
                 self.created_by,
                 self.bounds.expires_at,
                 self.last_used_at,
-                self.revoked_at
+                self.revoked_at,
+                self.bounds.limits.to_text(),
+                self.bounds.log_bodies
             ],
         )?;
         Ok(())
@@ -156,6 +159,7 @@ impl Key {
             models: self.bounds.models,
             plugins: self.bounds.plugins,
             limits: self.bounds.limits,
+            log_bodies: self.bounds.log_bodies,
             created_at: self.created_at,
             created_by: self.created_by,
             expires_at: self.bounds.expires_at,

@@ -22,7 +22,7 @@ use crate::refusal::Refusal;
 use crate::rights::{Asker, Authority};
 use crate::role::asked_scopes;
 use crate::token::{Kind, Token};
-use crate::user::{User, require_users};
+use crate::user::{ADMIN, User, require_users};
 
 /// How many keys a user may have that work.
 const MOST_KEYS: i64 = 1_000;
@@ -65,6 +65,9 @@ pub(crate) async fn create(accounts: Arc<Accounts>, request: Request) -> Result<
         let authority = asker.resolve(connection)?;
         let owner = owner(connection, &authority, user.as_deref())?;
         authority.require_all("scopes", &scopes)?;
+        if asked.log_bodies() {
+            authority.require(ADMIN)?;
+        }
         let bounds = asked.within(authority.bounds(), now.after(lasts))?;
         if !key::make_room(connection, &owner.id, MOST_KEYS, now)? {
             let message = format!("`{}` has {MOST_KEYS} keys that work: revoke one first", owner.name);

@@ -12,6 +12,7 @@ mod hasher;
 mod hmac_key;
 mod key;
 mod key_changes;
+mod limits;
 mod login;
 mod moment;
 mod names;

@@ -22,7 +22,7 @@ pub(crate) static DEFINITION: Definition = Definition {
     what: "the database of users and keys",
     // "bkgk" as ASCII.
     application_id: 0x626b_676b,
-    migrations: &[include_str!("schema/1.sql")],
+    migrations: &[include_str!("schema/1.sql"), include_str!("schema/2.sql")],
 };
 
 pub(crate) const DATABASE: &str = "apikeys.db";

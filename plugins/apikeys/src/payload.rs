@@ -135,6 +135,18 @@ impl Payload {
         }
     }
 
+    /// A number with decimal places, of a form that `read` knows.
+    pub(crate) fn decimal<T>(
+        &mut self,
+        name: &str,
+        right: &str,
+        read: impl FnOnce(f64) -> Option<T>,
+    ) -> Result<T, Refusal> {
+        let value = self.take(name);
+        let value = self.needed(name, value)?;
+        value.as_f64().and_then(read).ok_or_else(|| self.wrong(name, right))
+    }
+
     /// A list of at most `most` texts of a form of their own.
     pub(crate) fn list<T: FromStr<Err: Display>>(
         &mut self,

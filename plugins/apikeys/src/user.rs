@@ -8,6 +8,7 @@ use bkg_sqlite::rusqlite::{self, Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 
 use crate::hasher::PasswordHash;
+use crate::limits::Limits;
 use crate::moment::Moment;
 use crate::names::UserName;
 use crate::refusal::Refusal;
@@ -28,6 +29,8 @@ pub(crate) struct User {
     pub(crate) must_change_password: bool,
     pub(crate) created_at: Moment,
     pub(crate) last_login_at: Option<Moment>,
+    /// Of all keys and logins of the user together.
+    pub(crate) limits: Limits,
 }
 
 /// A user as answers show it.
@@ -43,6 +46,7 @@ pub(crate) struct UserObject {
     must_change_password: bool,
     created_at: Moment,
     last_login_at: Option<Moment>,
+    limits: Limits,
     /// How many keys work or could.
     keys: i64,
     /// How many logins have not ended.
@@ -53,7 +57,7 @@ pub(crate) struct UserObject {
 pub(crate) const ADMIN: &str = "admin";
 
 const COLUMNS: &str = "users.id, users.name, display_name, role, scopes, password, disabled, \
-    must_change_password, created_at, last_login_at FROM users JOIN roles ON roles.name = role";
+    must_change_password, created_at, last_login_at, limits FROM users JOIN roles ON roles.name = role";
 
 impl User {
     fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
@@ -68,6 +72,7 @@ impl User {
             must_change_password: row.get(7)?,
             created_at: row.get(8)?,
             last_login_at: row.get(9)?,
+            limits: Limits::of_column(row, 10)?,
         })
     }
 
@@ -112,7 +117,7 @@ impl User {
     /// Adds a user.
     pub(crate) fn insert(&self, connection: &Connection) -> rusqlite::Result<()> {
         connection.execute(
-            "INSERT INTO users VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            "INSERT INTO users VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
             params![
                 self.id,
                 self.name,
@@ -122,7 +127,8 @@ impl User {
                 self.disabled,
                 self.must_change_password,
                 self.created_at,
-                self.last_login_at
+                self.last_login_at,
+                self.limits.to_text()
             ],
         )?;
         Ok(())
@@ -132,7 +138,7 @@ impl User {
     pub(crate) fn save(&self, connection: &Connection) -> rusqlite::Result<()> {
         connection.execute(
             "UPDATE users SET display_name = ?2, role = ?3, password = ?4, disabled = ?5, \
-             must_change_password = ?6, last_login_at = ?7 WHERE id = ?1",
+             must_change_password = ?6, last_login_at = ?7, limits = ?8 WHERE id = ?1",
             params![
                 self.id,
                 self.display_name,
@@ -140,7 +146,8 @@ impl User {
                 self.password,
                 self.disabled,
                 self.must_change_password,
-                self.last_login_at
+                self.last_login_at,
+                self.limits.to_text()
             ],
         )?;
         Ok(())
@@ -167,6 +174,7 @@ impl User {
             must_change_password: self.must_change_password,
             created_at: self.created_at,
             last_login_at: self.last_login_at,
+            limits: self.limits,
             keys,
             sessions,
         })

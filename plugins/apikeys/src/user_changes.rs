@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::accounts::Accounts;
 use crate::change::{Changed, Whom};
 use crate::hasher::PasswordHash;
+use crate::limits::Limits;
 use crate::moment::Moment;
 use crate::names::{Label, RoleName, UserName};
 use crate::password::Password;
@@ -123,6 +124,7 @@ pub(crate) async fn create(accounts: Arc<Accounts>, request: Request) -> Result<
     let role: RoleName = payload.one("role")?;
     let password = Password::optional_chosen(&mut payload, "password")?;
     let display_name: Option<Label> = payload.optional("displayName")?;
+    let limits = Limits::read_optional(&mut payload)?;
     payload.end()?;
     let asker = Asker::of(&request);
     let early = asker.clone();
@@ -140,6 +142,9 @@ pub(crate) async fn create(accounts: Arc<Accounts>, request: Request) -> Result<
         if let Some(label) = &display_name {
             label.as_str().clone_into(&mut user.display_name);
         }
+        if let Some(limits) = limits {
+            user.limits = limits;
+        }
         user.save(connection)?;
         tracing::info!(user = user.name, role = user.role, by = authority.name(), "user made");
         shown(connection, &user.id, password.shown, now)
@@ -155,6 +160,7 @@ pub(crate) async fn update(accounts: Arc<Accounts>, request: Request) -> Result<
     let role: Option<RoleName> = payload.optional("role")?;
     let disabled = payload.flag("disabled")?;
     let display_name: Option<Label> = payload.optional("displayName")?;
+    let limits = Limits::read_optional(&mut payload)?;
     payload.end()?;
     let asker = Asker::of(&request);
     let change = move |connection: &Connection, now: Moment| {
@@ -163,7 +169,7 @@ pub(crate) async fn update(accounts: Arc<Accounts>, request: Request) -> Result<
         let own = authority.user().filter(|user| {
             user.is_named(&reference) && authority.is_login_of(&user.id) && !user.must_change_password
         });
-        if own.is_none() || role.is_some() || disabled.is_some() {
+        if own.is_none() || role.is_some() || disabled.is_some() || limits.is_some() {
             authority.require(ADMIN)?;
         }
         let before = User::named(connection, &reference)?;
@@ -177,6 +183,9 @@ pub(crate) async fn update(accounts: Arc<Accounts>, request: Request) -> Result<
         }
         if let Some(label) = &display_name {
             label.as_str().clone_into(&mut user.display_name);
+        }
+        if let Some(limits) = limits {
+            user.limits = limits;
         }
         user.save(connection)?;
         if user.disabled {
@@ -326,6 +335,7 @@ fn new_user(
         must_change_password,
         created_at: now,
         last_login_at: None,
+        limits: Limits::default(),
     };
     user.insert(connection)?;
     Ok(user)

@@ -11,10 +11,10 @@ use bkg_sqlite::rusqlite::Connection;
 use serde::Serialize;
 
 use crate::accounts::Accounts;
-use crate::bounds::KeyLimits;
 use crate::change;
 use crate::hmac_key::Digest;
 use crate::key::Key;
+use crate::limits::Limits;
 use crate::moment::Moment;
 use crate::payload::Payload;
 use crate::refusal::Refusal;
@@ -52,7 +52,11 @@ struct Opened {
     #[serde(skip_serializing_if = "Option::is_none")]
     plugins: Option<Vec<Pattern>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    limits: Option<KeyLimits>,
+    limits: Option<Limits>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_limits: Option<Limits>,
+    #[serde(skip_serializing_if = "is_false")]
+    log_bodies: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<Moment>,
     /// When the password was typed, for a login; renewing it types none.
@@ -77,6 +81,11 @@ enum Reason {
     Expired,
     Revoked,
     Disabled,
+}
+
+/// Limits, if there are any.
+fn said(limits: Limits) -> Option<Limits> {
+    Some(limits).filter(|limits| *limits != Limits::default())
 }
 
 fn is_false(flag: &bool) -> bool {
@@ -144,7 +153,9 @@ fn of_key(
         scopes: key.scopes.within(&user.scopes),
         models: key.bounds.models,
         plugins: key.bounds.plugins,
-        limits: Some(key.bounds.limits).filter(|limits| *limits != KeyLimits::default()),
+        limits: said(key.bounds.limits),
+        user_limits: said(user.limits),
+        log_bodies: key.bounds.log_bodies,
         expires_at,
         authenticated_at: None,
         must_change_password: false,
@@ -174,6 +185,8 @@ fn of_session(
         models: None,
         plugins: None,
         limits: None,
+        user_limits: said(user.limits),
+        log_bodies: false,
         expires_at: Some(session.expires_at),
         authenticated_at: Some(session.created_at),
         must_change_password: user.must_change_password,

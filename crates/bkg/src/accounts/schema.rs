@@ -205,15 +205,41 @@ shapes! {
         user_agent: Option<String>,
     }
 
-    /// How much a key may use.
-    #[schemars(rename = "KeyLimits")]
+    /// How much a key or a user may use; what is not said is not limited.
+    #[schemars(deny_unknown_fields)]
+    #[schemars(rename = "UseLimits")]
     Limits {
-        /// Requests in a minute.
+        /// Requests in any sixty seconds.
         #[schemars(range(min = 1), skip_serializing_if = "Option::is_none")]
         requests_per_minute: Option<u32>,
-        /// Tokens in a day.
+        /// Tokens of models in any sixty seconds.
+        #[schemars(range(min = 1, max = 9007199254740991_i64), skip_serializing_if = "Option::is_none")]
+        tokens_per_minute: Option<u64>,
+        /// Tokens of models in a day of UTC.
         #[schemars(range(min = 1, max = 9007199254740991_i64), skip_serializing_if = "Option::is_none")]
         tokens_per_day: Option<u64>,
+        /// Requests that plugins are answering at a time.
+        #[schemars(range(min = 1), skip_serializing_if = "Option::is_none")]
+        concurrent_requests: Option<u32>,
+        /// Streams among them.
+        #[schemars(range(min = 1), skip_serializing_if = "Option::is_none")]
+        concurrent_streams: Option<u32>,
+        /// Tokens that are set aside for an answer whose request does not say how long it may be.
+        #[schemars(range(min = 1, max = 9007199254740991_i64), skip_serializing_if = "Option::is_none")]
+        max_tokens: Option<u64>,
+        /// Money, by the host's prices.
+        #[schemars(skip_serializing_if = "Option::is_none")]
+        budget: Option<Budget>,
+    }
+
+    /// How much money may be spent in which time.
+    #[schemars(deny_unknown_fields)]
+    Budget {
+        /// How much, with at most six decimal places.
+        #[schemars(range(min = 0.000001, max = 1e9), extend("multipleOf" = 0.000001))]
+        amount: f64,
+        /// In which time of UTC.
+        per: BudgetPeriod,
     }
 
     /// Keys, without their secrets.
@@ -240,6 +266,8 @@ shapes! {
         plugins: Option<Vec<Pattern>>,
         /// How much it may use.
         limits: Limits,
+        /// Whether what is asked and answered with it is written down.
+        log_bodies: bool,
         /// When it was made.
         created_at: Timestamp,
         /// Who made it.
@@ -283,6 +311,8 @@ shapes! {
         plugins: Option<Vec<Pattern>>,
         /// How much it may use.
         limits: Option<Limits>,
+        /// Whether what is asked and answered with it is written down, redacted: `admin` alone may ask for that.
+        log_bodies: Option<bool>,
         /// When it ends; null, never. Without it, after 90 days.
         expires_at: Option<Timestamp>,
         /// After how many days it ends, instead.
@@ -324,6 +354,8 @@ shapes! {
         created_at: Timestamp,
         /// When the user logged in the last time.
         last_login_at: Option<Timestamp>,
+        /// How much all keys and logins of the user may use together.
+        limits: Limits,
         /// How many keys work or could.
         keys: u64,
         /// How many logins have not ended.
@@ -362,6 +394,9 @@ shapes! {
         disabled: Option<bool>,
         /// How the user is called.
         display_name: Option<Label>,
+        /// How much all keys and logins of the user may use together, instead of what was said before; null
+        /// lifts all limits.
+        limits: Option<Limits>,
     }
 
     /// A password for a user.
@@ -423,6 +458,17 @@ enum CallerKind {
     Session,
     /// What the auth provider takes besides.
     Other,
+}
+
+/// The time that a budget is for.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+#[allow(dead_code, reason = "a type for the reference alone")]
+enum BudgetPeriod {
+    /// From midnight to midnight.
+    Day,
+    /// From the first to the first.
+    Month,
 }
 
 /// Whether a key opens anything.

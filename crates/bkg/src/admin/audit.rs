@@ -1,4 +1,4 @@
-//! `GET /admin/audit` and `GET /admin/requests`: who did what, and what requests used; newest first.
+//! `GET /admin/audit`: who did what, newest first.
 //!
 //! Pages: `?limit=` says how many, `?before=` goes on from the number of the last one.
 
@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::Admin;
 use super::logs::number;
 use crate::error::Problem;
-use crate::store::{AuditFilter, AuditRow, UsageFilter, UsageRecord};
+use crate::store::{AuditFilter, AuditRow};
 use crate::web::Call;
 
 const DEFAULT_LIMIT: usize = 100;
@@ -24,15 +24,6 @@ const MOST: usize = 1_000;
 #[schemars(rename = "AuditEntries")]
 pub(super) struct Entries {
     entries: Vec<AuditRow>,
-}
-
-/// A page of what requests used.
-#[derive(Debug, Serialize, JsonSchema)]
-#[schemars(rename = "RequestRecords")]
-pub(super) struct Requests {
-    requests: Vec<UsageRecord>,
-    /// How many rows could not be written since the host started.
-    lost: u64,
 }
 
 /// How many rows a page may have.
@@ -54,20 +45,7 @@ pub(super) async fn entries(admin: Arc<Admin>, call: Call, _: Body) -> Result<Re
     Ok(axum::Json(Entries { entries }).into_response())
 }
 
-/// `?id=` is an `x-request-id`, `?key=` the id of a key.
-pub(super) async fn requests(admin: Arc<Admin>, call: Call, _: Body) -> Result<Response, Problem> {
-    let filter = UsageFilter {
-        before: number(&call, "before")?,
-        limit: limit(&call)?,
-        request_id: call.query("id")?,
-        key_id: call.query("key")?,
-    };
-    let usage = &admin.usage;
-    let requests = usage.page(filter).await?;
-    Ok(axum::Json(Requests { requests, lost: usage.dropped() }).into_response())
-}
-
-fn limit(call: &Call) -> Result<usize, Problem> {
+pub(super) fn limit(call: &Call) -> Result<usize, Problem> {
     match number(call, "limit")? {
         None => Ok(DEFAULT_LIMIT),
         Some(limit) if (1..=MOST as u64).contains(&limit) => Ok(limit as usize),
@@ -75,7 +53,7 @@ fn limit(call: &Call) -> Result<usize, Problem> {
     }
 }
 
-fn time(call: &Call, name: &'static str) -> Result<Option<Timestamp>, Problem> {
+pub(super) fn time(call: &Call, name: &'static str) -> Result<Option<Timestamp>, Problem> {
     let Some(text) = call.query(name)? else { return Ok(None) };
     text.parse().map(Some).map_err(|_| {
         Problem::invalid(format!("`{name}` is `{text}`: use a time such as 2026-01-31T12:00:00Z"))

@@ -10,10 +10,12 @@ mod health;
 mod logs;
 mod metrics;
 mod plugins;
+mod requests;
 mod routing;
 mod runs;
 mod system;
 mod telemetry;
+mod usage;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -160,15 +162,12 @@ pub fn routes(routes: Routes, admin: &Arc<Admin>) -> Routes {
         .query::<String>("actor", "Only what this user did.")
         .query::<Timestamp>("since", "Only what was written at this time or later.")
         .answers::<audit::Entries>(200, "The entries, newest first.");
-    let requests = page("/admin/requests", "Read what requests used")
-        .query::<String>("id", "Only the request with this `x-request-id`.")
-        .query::<String>("key", "Only requests with the API key of this id.")
-        .answers::<audit::Requests>(200, "The requests, newest first.");
     let system = Endpoint::get("/admin/system", READ)
         .summary(Tag::Host, "Show the host itself")
         .answers::<system::System>(200, "Its version, figures and configuration.");
-    let routes = runs::routes(routing::routes(config::routes(routes, admin), admin), admin);
-    let routes = metrics::routes(routes, admin);
+    let routes = usage::routes(requests::routes(routes, admin), admin);
+    let routes = metrics::routes(routing::routes(routes, admin), admin);
+    let routes = runs::routes(config::routes(routes, admin), admin);
     logs::routes(backup::routes(routes, admin), admin)
         .add(live, admin, health::live)
         .add(ready, admin, health::ready)
@@ -184,6 +183,5 @@ pub fn routes(routes: Routes, admin: &Arc<Admin>) -> Routes {
         // The same answer below the prefix where applications look for plugins.
         .add(telemetry("/api/plugins/{name}/telemetry"), admin, telemetry::read)
         .add(entries, admin, audit::entries)
-        .add(requests, admin, audit::requests)
         .add(system, admin, system::show)
 }

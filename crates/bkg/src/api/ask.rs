@@ -10,7 +10,7 @@ use crate::auth::scope_of;
 use crate::dispatcher::{Answer, Question, Target};
 use crate::error::Problem;
 use crate::registry::PluginRecord;
-use crate::web::Call;
+use crate::web::{Call, Form};
 
 /// What is asked of a plugin.
 pub(super) struct Wanted {
@@ -58,6 +58,7 @@ pub(super) async fn ask(
     let mut meter = api.metering.begin(&question.lineage, &question.capability, None);
     question.lineage.traceparent = meter.traceparent();
     meter.answered_by(&record.entry.name);
+    meter.admit(call, &question.payload, Form::Whole)?;
     match meter.concluded(call.while_allowed(api.dispatcher.ask(question)).await)?.answer {
         Answer::Whole(data) => {
             meter.read_tokens(&data);

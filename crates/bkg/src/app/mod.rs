@@ -16,6 +16,7 @@ use bkg_protocol::PluginName;
 use bkg_protocol::message::Secret;
 use futures_util::future::OptionFuture;
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -25,7 +26,7 @@ use tracing::{error, info, warn};
 use crate::accounts::{self, Accounts};
 use crate::admin::{self, Admin};
 use crate::api::{self, Api};
-use crate::auth::{Attendance, Authenticator, Changes, FirstPassword, Provider};
+use crate::auth::{Attendance, Authenticator, Changes, FirstPassword, Holder, Provider, Spent};
 use crate::backup::Backups;
 use crate::bus::{Bus, Misses};
 use crate::config::{Catalogue, HostConfig, Loaded, NotAPlugin, Outcome, check_named, discover};
@@ -266,7 +267,7 @@ impl Host {
         let provider =
             Provider::new(config.auth_provider.clone(), Arc::clone(&registry), Arc::clone(&dispatcher));
         let authenticator = Authenticator::new(data.root_key().clone(), provider.clone());
-        authenticator.restore_tokens(store.usage.tokens_since(start_of_day(started_at)).await?);
+        restore_spent(&authenticator, &store, started_at).await?;
         let changes = Changes::new(provider, store.audit.clone());
         changes.take_over().await?;
 
@@ -274,6 +275,7 @@ impl Host {
         let metering = Arc::new(Metering {
             usage: store.usage.clone(),
             authenticator: Arc::clone(&authenticator),
+            prices: config.prices.clone(),
             observer: AskedObserver {
                 metrics: Arc::clone(&metrics),
                 registry: Arc::clone(&registry),
@@ -350,7 +352,7 @@ impl Host {
             catalogue: Arc::clone(&catalogue),
         });
         let watching = workshop.map(|workshop| tokio::spawn(workshop.run(stop_server.clone())));
-        let guard = Guard::new(Arc::clone(&authenticator), &config.host_names());
+        let guard = Guard::new(Arc::clone(&authenticator), &config.host_names(), config.http.clone());
         let gateway = Gateway::new(
             Arc::clone(&dispatcher),
             Arc::clone(&registry),
@@ -564,9 +566,31 @@ fn first_password() -> FirstPassword {
     }
 }
 
-fn start_of_day(time: Timestamp) -> Timestamp {
-    let second = time.as_second();
-    Timestamp::from_second(second - second.rem_euclid(24 * 60 * 60)).unwrap_or(Timestamp::UNIX_EPOCH)
+/// Has limits start with what keys and users have used of this day and this month.
+async fn restore_spent(
+    authenticator: &Authenticator,
+    store: &Store,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let today = now.to_zoned(TimeZone::UTC).date();
+    let begin = |date: jiff::civil::Date| {
+        date.to_zoned(TimeZone::UTC).map_or(Timestamp::UNIX_EPOCH, |begin| begin.timestamp())
+    };
+    let used = store.usage.used_so_far(begin(today), begin(today.first_of_month())).await?;
+    let spent = used.into_iter().map(|used| {
+        let holder = match used.key_id {
+            Some(id) => Holder::Key(id.into()),
+            None => Holder::User(used.user.into()),
+        };
+        let spent = Spent {
+            tokens_today: used.tokens_today,
+            money_today: used.money_today,
+            money_this_month: used.money_this_month,
+        };
+        (holder, spent)
+    });
+    authenticator.restore_spent(spent, now);
+    Ok(())
 }
 
 /// Waits until the auth provider has been attended to, or is not going to come soon: the root key

@@ -10,9 +10,12 @@ use std::time::Duration;
 use bkg_protocol::{Pattern, Scopes, message};
 use jiff::Timestamp;
 use serde::Deserialize;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::AuthError;
+use super::consumption::{Demand, Holder, Holders, Reservation};
+use super::limits::Limits;
 use crate::registry::Reach;
 
 /// How long after its password was typed a login counts as recent.
@@ -40,8 +43,10 @@ pub struct Rights {
     pub scopes: Scopes,
     /// The plugins and models that it was narrowed to.
     pub reach: Arc<Reach>,
-    /// How much it may use.
-    pub limits: KeyLimits,
+    /// What its requests count on.
+    pub holders: Holders,
+    /// Whether what it asks and is answered is written down.
+    pub logs_bodies: bool,
     /// From when on it opens nothing.
     pub expires_at: Option<Timestamp>,
     /// When the user typed the password, for a login whose provider says so.
@@ -71,16 +76,6 @@ pub enum Credential {
     Other,
 }
 
-/// How much a key may use; `None` means as much as it likes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct KeyLimits {
-    /// How many requests it may make in a minute.
-    pub requests_per_minute: Option<u32>,
-    /// How many tokens its answers and questions may have in a day of UTC.
-    pub tokens_per_day: Option<u64>,
-}
-
 /// What `auth.validate` answers about a credential that opens something.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -93,15 +88,20 @@ pub(super) struct Active {
     scopes: Vec<String>,
     models: Option<Vec<Pattern>>,
     plugins: Option<Vec<Pattern>>,
-    limits: Option<KeyLimits>,
+    /// Of the key.
+    limits: Option<Limits>,
+    /// Of the user, whatever the credential.
+    user_limits: Option<Limits>,
+    #[serde(default)]
+    log_bodies: bool,
     expires_at: Option<Timestamp>,
     authenticated_at: Option<Timestamp>,
     #[serde(default)]
     must_change_password: bool,
 }
 
-impl From<Active> for Rights {
-    fn from(active: Active) -> Self {
+impl From<&Active> for Rights {
+    fn from(active: &Active) -> Self {
         let credential = match (&active.key_id, &active.session_id) {
             (Some(id), _) => Credential::Key { id: Arc::from(id.as_str()) },
             (None, Some(id)) => Credential::Session { id: Arc::from(id.as_str()) },
@@ -109,16 +109,28 @@ impl From<Active> for Rights {
         };
         let scopes = Scopes::lenient(active.scopes.iter().map(String::as_str));
         Self {
-            identity: identity(active.user, active.key_id, &scopes),
-            user_id: active.user_id,
+            identity: identity(active.user.clone(), active.key_id.clone(), &scopes),
+            user_id: active.user_id.clone(),
             credential,
             scopes,
-            reach: Arc::new(Reach { plugins: active.plugins, models: active.models }),
-            limits: active.limits.unwrap_or_default(),
+            reach: Arc::new(Reach { plugins: active.plugins.clone(), models: active.models.clone() }),
+            holders: Holders::default(),
+            logs_bodies: active.log_bodies,
             expires_at: active.expires_at,
             authenticated_at: active.authenticated_at,
             must_change_password: active.must_change_password,
         }
+    }
+}
+
+impl Active {
+    /// Whose limits hold, and which. A user without limits has an account too: limits may come later, and
+    /// then what was used before counts.
+    pub(super) fn holders(&self) -> Vec<(Holder, Limits)> {
+        let key =
+            self.key_id.as_deref().map(|id| (Holder::Key(id.into()), self.limits.unwrap_or_default()));
+        let user = (Holder::User(self.user.as_str().into()), self.user_limits.unwrap_or_default());
+        key.into_iter().chain([user]).collect()
     }
 }
 
@@ -149,7 +161,8 @@ impl Caller {
             credential,
             scopes,
             reach: Arc::default(),
-            limits: KeyLimits::default(),
+            holders: Holders::default(),
+            logs_bodies: false,
             expires_at: None,
             authenticated_at: None,
             must_change_password: false,
@@ -180,6 +193,22 @@ impl Caller {
             Credential::Session { id } => Some(id),
             _ => None,
         }
+    }
+
+    /// Counts a request of this caller.
+    ///
+    /// # Errors
+    /// [`LimitReached`]: it has made as many as it may; this one is not counted.
+    pub fn count_request(&self) -> Result<(), AuthError> {
+        Ok(self.0.rights.holders.count_request(Instant::now())?)
+    }
+
+    /// Sets aside what a request of this caller may take.
+    ///
+    /// # Errors
+    /// [`LimitReached`]: it does not fit into what is left; nothing is set aside then.
+    pub fn reserve(&self, demand: &Demand) -> Result<Reservation, AuthError> {
+        Ok(self.0.rights.holders.reserve(demand, true, Instant::now(), Timestamp::now)?)
     }
 
     /// Whether this is the host's own credential.
@@ -269,7 +298,7 @@ mod tests {
     /// A caller of whom the provider says this besides the user's name.
     fn of_provider(member: &str) -> Caller {
         let text = format!(r#"{{"user":"ada","scopes":["admin"]{member}}}"#);
-        Caller::new(serde_json::from_str::<Active>(&text).unwrap().into())
+        Caller::new((&serde_json::from_str::<Active>(&text).unwrap()).into())
     }
 
     #[test]

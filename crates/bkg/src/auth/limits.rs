@@ -1,160 +1,237 @@
-//! How much each key has used of what it may use.
+//! How much a key or a user may use, as the auth provider says, and what it is told when that is used up.
 //!
-//! Requests in a minute and tokens in a day of UTC; nothing else. In memory: requests start anew with
-//! the host, tokens start with what the usage table says of today. The invariant: a key that has used
-//! up what it may is refused before it costs anything.
+//! Not what has been used: `consumption` counts that. The invariant: a limit that this host does not know
+//! is refused with its name, and never left out of account.
 
-use std::collections::HashMap;
-use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use governor::{
-    Quota, RateLimiter, clock::Clock, clock::MonotonicClock, state::InMemoryState, state::NotKeyed,
-};
-use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use super::{AuthError, Caller};
+use crate::money::Money;
 
-const DAY: i64 = 24 * 60 * 60;
-
-type Minute = RateLimiter<NotKeyed, InMemoryState, MonotonicClock>;
-
-/// What keys have used.
-#[derive(Debug, Default)]
-pub(super) struct Consumption {
-    keys: Mutex<HashMap<Arc<str>, Used>>,
+/// How much a key or a user may use; what is `None` is not limited.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Limits {
+    /// How many requests it may make in any sixty seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests_per_minute: Option<u32>,
+    /// How many tokens its requests to models may take, read and written, in any sixty seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens_per_minute: Option<u64>,
+    /// The same, in a day of UTC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens_per_day: Option<u64>,
+    /// How many of its requests plugins may be answering at a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrent_requests: Option<u32>,
+    /// How many of those may be streams.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrent_streams: Option<u32>,
+    /// How many tokens are set aside for an answer whose request does not say how long it may be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<u64>,
+    /// How much money it may spend.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
 }
 
-#[derive(Debug, Default)]
-struct Used {
-    /// The limiter of this minute, with the limit that it was made for.
-    minute: Option<(NonZeroU32, Minute)>,
-    /// The day that `tokens` is of, counted from 1970.
-    day: i64,
-    tokens: u64,
+/// How much money may be spent in which time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Budget {
+    /// How much.
+    pub amount: Money,
+    /// In which time.
+    pub per: Period,
 }
 
-impl Consumption {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Used>> {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// A time of the calendar, in UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Period {
+    /// From midnight to midnight.
+    Day,
+    /// From the first to the first.
+    Month,
+}
 
-    /// Starts with the tokens that keys have used today.
-    pub(super) fn restore(&self, tokens: HashMap<String, u64>, time: Timestamp) {
-        let mut keys = self.lock();
-        for (key, tokens) in tokens {
-            let used = keys.entry(key.into()).or_default();
-            (used.day, used.tokens) = (day_of(time), used.tokens_of(day_of(time)) + tokens);
-        }
-    }
-
-    /// Counts a request of the caller.
-    ///
-    /// # Errors
-    /// [`AuthError::TooManyRequests`] with the time until the next one, [`AuthError::QuotaUsedUp`] with
-    /// the time until tomorrow; a request that is refused is not counted.
-    pub(super) fn count_request(
-        &self,
-        caller: &Caller,
-        clock: impl FnOnce() -> Timestamp,
-    ) -> Result<(), AuthError> {
-        let limits = caller.rights().limits;
-        let (Some(key), true) = (caller.key_id(), limits != Default::default()) else { return Ok(()) };
-        let time = clock();
-        let mut keys = self.lock();
-        let used = keys.entry(Arc::clone(key)).or_default();
-        if let Some(most) = limits.tokens_per_day
-            && used.tokens_of(day_of(time)) >= most
-        {
-            let tomorrow = (day_of(time) + 1) * DAY - time.as_second();
-            let wait = Duration::from_secs(tomorrow.max(1).unsigned_abs());
-            return Err(AuthError::QuotaUsedUp { most, wait });
-        }
-        if let Some(most) = limits.requests_per_minute {
-            used.minute(most).map_err(|wait| AuthError::TooManyRequests { most, wait })?;
-        }
-        Ok(())
-    }
-
-    /// Counts tokens that a key has used, if it is one of those that have limits.
-    pub(super) fn count_tokens(&self, key_id: &str, tokens: u64, time: Timestamp) {
-        if let Some(used) = self.lock().get_mut(key_id) {
-            let today = day_of(time);
-            (used.day, used.tokens) = (today, used.tokens_of(today).saturating_add(tokens));
+impl Period {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Day => "day",
+            Self::Month => "month",
         }
     }
 }
 
-impl Used {
-    fn tokens_of(&self, day: i64) -> u64 {
-        if self.day == day { self.tokens } else { 0 }
-    }
+/// Whose limit it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// That of the API key.
+    Key,
+    /// That of the user, with all keys and logins.
+    User,
+}
 
-    /// Takes one of the requests of a minute, or says how long until there is one. A limit of 0 allows none.
-    fn minute(&mut self, most: u32) -> Result<(), Duration> {
-        let Some(most) = NonZeroU32::new(most) else { return Err(Duration::from_secs(60)) };
-        if self.minute.as_ref().is_none_or(|(limit, _)| *limit != most) {
-            let limiter = RateLimiter::direct_with_clock(Quota::per_minute(most), MonotonicClock);
-            self.minute = Some((most, limiter));
-        }
-        let (_, limiter) = self.minute.as_ref().expect("it was made right above");
-        limiter.check().map_err(|refused| refused.wait_time_from(MonotonicClock.now()))
+impl std::fmt::Display for Whose {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(match self {
+            Self::Key => "the key",
+            Self::User => "the user of this credential",
+        })
     }
 }
 
-/// The day in UTC, counted from 1970.
-fn day_of(time: Timestamp) -> i64 {
-    time.as_second().div_euclid(DAY)
+/// A limit that a request does not fit into.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LimitReached {
+    /// The requests of the last minute.
+    #[error("{whose} may make {most} requests in a minute: wait {} s", seconds(*wait))]
+    Requests {
+        /// Whose limit it is.
+        whose: Whose,
+        /// How many it may make.
+        most: u32,
+        /// How long until the next one.
+        wait: Duration,
+    },
+    /// The tokens of the last minute.
+    #[error(
+        "{whose} may use {most} tokens in a minute, and this request may take {wanted}: wait {} s",
+        seconds(*wait)
+    )]
+    TokensPerMinute {
+        /// Whose limit it is.
+        whose: Whose,
+        /// How many it may use.
+        most: u64,
+        /// What the request may take.
+        wanted: u64,
+        /// How long until it fits.
+        wait: Duration,
+    },
+    /// The tokens of today.
+    #[error(
+        "{whose} may use {most} tokens in a day, {left} are left, and this request may take {wanted}: the next day \
+         begins at 00:00 UTC"
+    )]
+    TokensPerDay {
+        /// Whose limit it is.
+        whose: Whose,
+        /// How many it may use.
+        most: u64,
+        /// How many are left.
+        left: u64,
+        /// What the request may take.
+        wanted: u64,
+        /// How long until tomorrow.
+        wait: Duration,
+    },
+    /// The money of the day or the month.
+    #[error(
+        "{whose} may spend {amount} in a {}, {left} is left, and this request may cost {wanted}: the next {0} begins at \
+         00:00 UTC",
+        per.as_str()
+    )]
+    Budget {
+        /// Whose limit it is.
+        whose: Whose,
+        /// How much it may spend.
+        amount: Money,
+        /// In which time.
+        per: Period,
+        /// How much is left.
+        left: Money,
+        /// What the request may cost.
+        wanted: Money,
+        /// How long until the next day or month.
+        wait: Duration,
+    },
+    /// What other requests have set aside, which may yet turn out to be less.
+    #[error(
+        "{whose} has requests under way that may use up what is left of {what}: wait until one has ended"
+    )]
+    SetAside {
+        /// Whose limit it is.
+        whose: Whose,
+        /// Of what.
+        what: &'static str,
+    },
+    /// The requests that are being answered.
+    #[error("{whose} may have {most} requests answered at a time: wait until one has ended")]
+    ConcurrentRequests {
+        /// Whose limit it is.
+        whose: Whose,
+        /// How many it may have.
+        most: u32,
+    },
+    /// The streams that are being answered.
+    #[error("{whose} may have {most} streams at a time: wait until one has ended")]
+    ConcurrentStreams {
+        /// Whose limit it is.
+        whose: Whose,
+        /// How many it may have.
+        most: u32,
+    },
+    /// It would not fit if nothing else had ever been used.
+    #[error(
+        "this request may take {wanted}, and {whose} may never use more than {most} {per}: ask for a shorter answer \
+         (`max_tokens`), or send less"
+    )]
+    TooLarge {
+        /// Whose limit it is.
+        whose: Whose,
+        /// What the request may take, with its unit.
+        wanted: String,
+        /// How much there is.
+        most: String,
+        /// In which time, as part of a sentence.
+        per: &'static str,
+    },
+}
+
+/// How long to wait where nobody knows: a request that is under way may end at any time.
+const SOON: Duration = Duration::from_secs(1);
+
+impl LimitReached {
+    /// How long until it is worth trying again; `None` if it never is.
+    pub fn wait(&self) -> Option<Duration> {
+        match self {
+            Self::Requests { wait, .. }
+            | Self::TokensPerMinute { wait, .. }
+            | Self::TokensPerDay { wait, .. }
+            | Self::Budget { wait, .. } => Some(*wait),
+            Self::SetAside { .. } | Self::ConcurrentRequests { .. } | Self::ConcurrentStreams { .. } => {
+                Some(SOON)
+            }
+            Self::TooLarge { .. } => None,
+        }
+    }
+
+    /// Whether something is used up that comes back with the calendar only.
+    pub fn is_used_up(&self) -> bool {
+        matches!(self, Self::TokensPerDay { .. } | Self::Budget { .. })
+    }
+}
+
+fn seconds(wait: Duration) -> f64 {
+    wait.as_secs_f64().ceil()
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
-    use super::super::caller::Active;
     use super::*;
 
-    fn caller(limits: serde_json::Value) -> Caller {
-        let active = json!({ "user": "ada", "keyId": "k", "limits": limits });
-        Caller::new(serde_json::from_value::<Active>(active).unwrap().into())
-    }
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
-    }
-
     #[test]
-    fn a_key_makes_as_many_requests_in_a_minute_as_it_may() {
-        let consumption = Consumption::default();
-        let three = caller(json!({ "requestsPerMinute": 3 }));
-        for _ in 0..3 {
-            consumption.count_request(&three, || at(0)).unwrap();
-        }
-        let error = consumption.count_request(&three, || at(0)).unwrap_err();
-        assert!(
-            matches!(error, AuthError::TooManyRequests { most: 3, wait } if wait <= Duration::from_secs(20))
-        );
-        // Another limit is another measure.
-        consumption.count_request(&caller(json!({ "requestsPerMinute": 4 })), || at(0)).unwrap();
-        let none = consumption.count_request(&caller(json!({ "requestsPerMinute": 0 })), || at(0));
-        assert!(matches!(none, Err(AuthError::TooManyRequests { most: 0, .. })));
-        consumption.count_request(&caller(json!({})), || at(0)).unwrap();
-    }
-
-    #[test]
-    fn tokens_count_until_the_end_of_the_day_and_survive_a_restart() {
-        let consumption = Consumption::default();
-        let hundred = caller(json!({ "tokensPerDay": 100 }));
-        consumption.restore([("k".to_owned(), 60)].into(), at(DAY - 10));
-        consumption.count_tokens("k", 39, at(DAY - 10));
-        consumption.count_request(&hundred, || at(DAY - 10)).unwrap();
-        consumption.count_tokens("k", 1, at(DAY - 10));
-        let error = consumption.count_request(&hundred, || at(DAY - 10)).unwrap_err();
-        assert!(
-            matches!(error, AuthError::QuotaUsedUp { most: 100, wait } if wait.as_secs() == 10),
-            "{error}"
-        );
-        consumption.count_request(&hundred, || at(DAY)).unwrap();
+    fn a_limit_that_is_not_known_is_refused_with_its_name() {
+        let read = |text: &str| serde_json::from_str::<Limits>(text);
+        let error = read(r#"{"requestsPerHour":1}"#).unwrap_err().to_string();
+        assert!(error.contains("`requestsPerHour`"), "{error}");
+        let error = read(r#"{"budget":{"amount":1,"per":"year"}}"#).unwrap_err().to_string();
+        assert!(error.contains("`year`"), "{error}");
+        let limits = read(r#"{"budget":{"amount":1.5,"per":"month"},"maxTokens":7}"#).unwrap();
+        assert_eq!(limits.budget.unwrap().amount, Money::from_micros(1_500_000));
     }
 }

@@ -8,10 +8,12 @@
 mod attendance;
 mod caller;
 mod changes;
+mod consumption;
 mod limits;
 mod provider;
 mod tickets;
 mod verdicts;
+mod window;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,9 +32,11 @@ use tracing::{debug, info, warn};
 
 use crate::store::RootKey;
 pub use attendance::{Attendance, FIRST_USER, FirstPassword};
-pub use caller::{Caller, Credential, KeyLimits, Rights};
+pub use caller::{Caller, Credential, Rights};
 pub use changes::{Change, ChangeError, Changes};
-use limits::Consumption;
+use consumption::Consumption;
+pub use consumption::{Demand, Holder, Holders, Reservation, Spent, Standing};
+pub use limits::{Budget, LimitReached, Limits, Period, Whose};
 pub use provider::{Provider, ProviderError};
 pub use tickets::Ticket;
 use tickets::Tickets;
@@ -104,22 +108,9 @@ pub enum AuthError {
         /// Who asked.
         user: String,
     },
-    /// The key has made its requests of this minute.
-    #[error("the key may make {most} requests in a minute: wait {} s", wait.as_secs_f64().ceil())]
-    TooManyRequests {
-        /// How many it may make.
-        most: u32,
-        /// How long until the next one.
-        wait: Duration,
-    },
-    /// The key has used its tokens of today.
-    #[error("the key may use {most} tokens in a day, and has: the next day begins at 00:00 UTC")]
-    QuotaUsedUp {
-        /// How many it may use.
-        most: u64,
-        /// How long until tomorrow.
-        wait: Duration,
-    },
+    /// The key, or its user, has used up what it may.
+    #[error(transparent)]
+    LimitReached(#[from] LimitReached),
 }
 
 impl Authenticator {
@@ -140,15 +131,13 @@ impl Authenticator {
     /// Whom a credential belongs to.
     ///
     /// # Errors
-    /// It belongs to nobody, that cannot be found out now, or it has been used too much.
+    /// It belongs to nobody, or that cannot be found out now.
     pub async fn authenticate(self: &Arc<Self>, credential: &str) -> Result<Caller, AuthError> {
         if credential.starts_with(RootKey::PREFIX) {
             let matches = self.root_key.matches(credential);
             return if matches { Ok(self.root.clone()) } else { Err(AuthError::Invalid) };
         }
-        let caller = self.check(credential).await?;
-        self.consumption.count_request(&caller, Timestamp::now)?;
-        Ok(caller)
+        self.check(credential).await
     }
 
     /// Whether a credential can be judged without asking anybody; whatever the judgement is.
@@ -277,7 +266,10 @@ impl Authenticator {
         let generation = verdict.generation.ok_or_else(|| unreadable("has no `generation`".to_owned()))?;
         let active: caller::Active =
             answer.read().map_err(|error| unreadable(format!("does not fit: {error}")))?;
-        let rights = Rights::from(active);
+        let mut rights = Rights::from(&active);
+        let holders = active.holders();
+        rights.holders =
+            self.consumption.holders(holders.iter().map(|(holder, limits)| (holder.clone(), limits)));
         if rights.expires_at.is_some_and(|end| end <= Timestamp::now()) {
             self.verdicts.refute(&digest);
             return Ok(Some(Err(AuthError::Invalid)));
@@ -322,14 +314,16 @@ impl Authenticator {
         caller.revoke();
     }
 
-    /// Counts tokens that a request with a key has used.
-    pub fn count_tokens(&self, key_id: &str, tokens: u64) {
-        self.consumption.count_tokens(key_id, tokens, Timestamp::now());
+    /// The accounts of whoever a plugin asks on behalf of.
+    pub fn holders_of(&self, caller: &bkg_protocol::message::Caller) -> Holders {
+        let key = caller.key_id.as_deref().map(|id| Holder::Key(Arc::from(id)));
+        let user = Holder::User(Arc::from(caller.user.as_str()));
+        self.consumption.known(key.into_iter().chain([user]))
     }
 
-    /// Starts with the tokens that keys have used today, by key.
-    pub fn restore_tokens(&self, tokens: HashMap<String, u64>) {
-        self.consumption.restore(tokens, Timestamp::now());
+    /// Starts with what keys and users have used so far.
+    pub fn restore_spent(&self, spent: impl IntoIterator<Item = (Holder, Spent)>, time: Timestamp) {
+        self.consumption.restore(spent, time);
     }
 
     /// Waits for the questions that are under way; for the stop, when the provider is gone.

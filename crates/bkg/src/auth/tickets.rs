@@ -96,7 +96,8 @@ mod tests {
 
     fn user(name: &str) -> Caller {
         let active = serde_json::json!({ "user": name, "sessionId": name });
-        Caller::new(serde_json::from_value::<super::super::caller::Active>(active).unwrap().into())
+        let active: super::super::caller::Active = serde_json::from_value(active).unwrap();
+        Caller::new((&active).into())
     }
 
     fn is_dead(tickets: &Tickets, ticket: &Ticket, now: Instant) -> bool {

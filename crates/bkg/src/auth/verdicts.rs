@@ -303,7 +303,7 @@ mod tests {
 
     fn rights(key: &str, scope: &str) -> Rights {
         let active = json!({ "user": "ada", "userId": "u1", "keyId": key, "scopes": [scope] });
-        serde_json::from_value::<Active>(active).unwrap().into()
+        (&serde_json::from_value::<Active>(active).unwrap()).into()
     }
 
     impl Case {

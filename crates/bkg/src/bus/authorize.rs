@@ -121,6 +121,8 @@ pub(super) async fn answer(
         Err(AuthError::Invalid) => return refused(Reason::UnknownCredential),
         Err(error) => return Err(not_found_out(&error)),
     };
+    // A question is a use of the key.
+    caller.count_request().map_err(|error| not_found_out(&error))?;
     if !caller.rights().reach.has_plugin(plugin) {
         return refused(Reason::Plugin);
     }
@@ -135,8 +137,10 @@ pub(super) async fn answer(
 fn not_found_out(error: &AuthError) -> WireError {
     let message = error.to_string();
     match error {
-        AuthError::TooManyRequests { wait, .. } => retryable(ErrorCode::RateLimited, message, *wait),
-        AuthError::QuotaUsedUp { wait, .. } => retryable(ErrorCode::QuotaExceeded, message, *wait),
+        AuthError::LimitReached(reached) => {
+            let code = if reached.is_used_up() { ErrorCode::QuotaExceeded } else { ErrorCode::RateLimited };
+            retryable(code, message, reached.wait().unwrap_or_default())
+        }
         _ => retryable(ErrorCode::PluginUnavailable, message, Duration::from_secs(1)),
     }
 }

@@ -56,8 +56,9 @@ impl PluginCall {
         // What a plugin does on its own account is nobody's use.
         let mut meter =
             lineage.caller.is_some().then(|| self.bus.metering.begin(&lineage, &request.capability, None));
-        if let Some(meter) = &meter {
+        if let Some(meter) = &mut meter {
             lineage.traceparent = meter.traceparent();
+            meter.admit_on_behalf(&request.payload).map_err(|problem| problem.on_the_wire())?;
         }
         let question = Question {
             target: Target::Any,

@@ -618,10 +618,16 @@ impl Connection {
         let _ = waiter.send(if applied.success { Ok(()) } else { Err(refused()) });
     }
 
-    fn log(&self, log: Log) {
-        if let Some(Registered { launch, .. }) = &self.registered {
-            self.bus.logs.plugin(&launch.plugin).append(NewLine::bus(log).instance(launch.instance));
+    fn log(&mut self, log: Log) {
+        let Some(Registered { launch, .. }) = &self.registered else { return };
+        // A line is found by the id that clients know, for as long as the request is open.
+        let about = log.request_id.as_ref().and_then(|id| self.session.waiter_mut(id.as_str()));
+        let correlation = about.and_then(|waiter| waiter.lineage.correlation_id.clone());
+        let mut line = NewLine::bus(log).instance(launch.instance);
+        if let Some(id) = correlation {
+            line = line.request(&*id);
         }
+        self.bus.logs.plugin(&launch.plugin).append(line);
     }
 
     /// Adds a line of the host's own to the plugin's log.

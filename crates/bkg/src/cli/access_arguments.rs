@@ -7,6 +7,8 @@ use bkg_protocol::Scope;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args, Subcommand};
 
+use super::limit_arguments::LimitArgument;
+
 /// The longest that an old secret may live beside the new one, in seconds.
 const LONGEST_GRACE: u64 = 86_400;
 
@@ -84,6 +86,13 @@ pub(super) struct NewKey {
     /// How many tokens of models it may use in a day [default: any number]
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) tokens_per_day: Option<u64>,
+    /// How much it may use, such as `tokens-per-minute=20000`, `concurrent-streams=2`, `budget=5/month`; may be
+    /// given several times
+    #[arg(long = "limit", value_name = "NAME=VALUE")]
+    pub(super) limits: Vec<LimitArgument>,
+    /// Write down what is asked and answered with it, without secrets; for administrators
+    #[arg(long)]
+    pub(super) log_bodies: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -153,6 +162,13 @@ pub(super) struct UserChange {
     /// Open the account again
     #[arg(long, group = "change")]
     pub(super) enable: bool,
+    /// How much all keys and logins of the user may use together, instead of what was said before, such as
+    /// `tokens-per-day=1000000` or `budget=20/month`; may be given several times
+    #[arg(long = "limit", value_name = "NAME=VALUE", group = "change", conflicts_with = "no_limits")]
+    pub(super) limits: Vec<LimitArgument>,
+    /// Lift all limits of the user
+    #[arg(long, group = "change")]
+    pub(super) no_limits: bool,
 }
 
 /// What to remove for good.

@@ -25,7 +25,7 @@ use super::output::Colour;
 use super::routing::RouteRequest;
 use super::swap::SwapRequest;
 use super::target::PlaceOptions;
-use super::watch_arguments::{RequestsRequest, TopRequest};
+use super::watch_arguments::{RequestsRequest, TopRequest, UsageRequest};
 use crate::config::Overrides;
 
 /// The longest that the daemon lets a start or stop be waited for, in seconds.
@@ -124,8 +124,10 @@ pub(super) enum Command {
     Ports,
     /// See and change which models answer for a name, and ask where a request would go
     Route(RouteRequest),
-    /// Show what requests used, newest first
+    /// Show what requests used, newest first, or all that is known of one of them
     Requests(RequestsRequest),
+    /// Show sums of what requests used
+    Usage(UsageRequest),
     /// Be a user from now on, instead of using the root key
     Login(LoginRequest),
     /// End the login

@@ -6,12 +6,13 @@
 use bkg_protocol::{RawJson, Scope};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::Verdict;
 use super::access_arguments::{KeyCommand, NewKey};
 use super::client::{Client, PROMPT};
 use super::error::CliError;
+use super::limit_arguments::together;
 use super::output::{Output, harmless};
 use super::route;
 use super::table::Table;
@@ -64,18 +65,11 @@ struct Creation<'a> {
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     plugins: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
-    limits: Option<Limits>,
+    limits: Option<Map<String, Value>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_bodies: Option<bool>,
     #[serde(flatten)]
     end: Option<End>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Limits {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    requests_per_minute: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tokens_per_day: Option<u64>,
 }
 
 /// When a key ends that does not end after the provider's own time.
@@ -91,14 +85,21 @@ enum End {
 impl<'a> Creation<'a> {
     fn of(key: &'a NewKey) -> Self {
         let NewKey { requests_per_minute, tokens_per_day, expires_in_days, no_expiry, .. } = *key;
-        let is_limited = requests_per_minute.or(tokens_per_day).is_some();
+        let mut limits = together(&key.limits);
+        for (name, limit) in [("requestsPerMinute", requests_per_minute), ("tokensPerDay", tokens_per_day)]
+        {
+            if let Some(limit) = limit {
+                limits.insert(name.to_owned(), json!(limit));
+            }
+        }
         Self {
             name: key.name.as_deref(),
             user: key.user.as_deref(),
             scopes: &key.scopes,
             models: &key.models,
             plugins: &key.plugins,
-            limits: is_limited.then_some(Limits { requests_per_minute, tokens_per_day }),
+            limits: (!limits.is_empty()).then_some(limits),
+            log_bodies: key.log_bodies.then_some(true),
             end: expires_in_days.map(End::After).or(no_expiry.then_some(End::Never(()))),
         }
     }
@@ -208,6 +209,8 @@ mod tests {
             no_expiry: false,
             requests_per_minute: None,
             tokens_per_day: None,
+            limits: Vec::new(),
+            log_bodies: false,
         }
     }
 

@@ -48,6 +48,7 @@ mod facts;
 mod input;
 mod interrupt;
 mod key;
+mod limit_arguments;
 mod login;
 mod login_file;
 mod logs;
@@ -60,6 +61,7 @@ mod plugin;
 mod plugin_object;
 mod plugin_routes;
 mod plugin_runs;
+mod requests;
 mod role;
 mod route;
 mod routing;
@@ -156,7 +158,8 @@ fn run(arguments: Arguments, output: &mut Output) -> Result<Verdict, CliError> {
         Command::System => facts::print(&target()?, "/admin/system", output),
         Command::Ports => facts::print(&target()?, "/admin/ports", output),
         Command::Route(request) => routing::run(&target()?, &request, output),
-        Command::Requests(request) => usage::print(&target()?, &request, output),
+        Command::Requests(request) => requests::print(&target()?, &request, output),
+        Command::Usage(request) => usage::print(&target()?, &request, output),
         Command::Login(request) => login::login(&target()?, &request, &mut input, output),
         Command::Logout => login::logout(&target()?, output),
         Command::Whoami => whoami::print(&target()?, output),

@@ -1,6 +1,6 @@
-//! `bkg requests`: what requests used, one line each.
+//! `bkg usage`: sums of what requests used.
 //!
-//! Everything but the number may be missing, as in a row of a request that nobody answered.
+//! Not the requests themselves, see `requests`. Sums are the daemon's: nothing is added up here.
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -12,71 +12,85 @@ use super::output::Output;
 use super::route::asking;
 use super::table::Table;
 use super::target::Target;
-use super::time::moment;
-use super::watch_arguments::RequestsRequest;
+use super::watch_arguments::UsageRequest;
 
 #[derive(Deserialize)]
 struct Page {
-    requests: Vec<Row>,
+    currency: String,
+    groups: Vec<Group>,
+    more: bool,
+    total: Sum,
     #[serde(default)]
     lost: u64,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Row {
-    seq: Option<u64>,
-    at: Option<Timestamp>,
-    user: Option<String>,
-    plugin: Option<String>,
-    capability: Option<String>,
-    model: Option<String>,
-    prompt_tokens: Option<u64>,
-    completion_tokens: Option<u64>,
-    total_ms: Option<u64>,
-    outcome: Option<String>,
+struct Group {
+    name: Option<String>,
+    #[serde(flatten)]
+    sum: Sum,
 }
 
-/// Shows the rows that were asked for.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Sum {
+    requests: u64,
+    failed: u64,
+    estimated: u64,
+    prompt_tokens: u64,
+    completion_tokens: u64,
+    cost: f64,
+}
+
+/// Shows the sums that were asked for.
 pub(super) fn print(
     target: &Target,
-    request: &RequestsRequest,
+    request: &UsageRequest,
     output: &mut Output,
 ) -> Result<Verdict, CliError> {
+    let now = Timestamp::now();
+    let path = if request.own { "/api/usage" } else { "/admin/usage" };
     let path = asking(
-        "/admin/requests",
+        path,
         [
+            ("by", Some(request.by.as_str().to_owned())),
+            ("from", request.from.map(|from| from.resolved(now).to_string())),
+            ("to", request.to.map(|to| to.resolved(now).to_string())),
             ("limit", Some(request.limit.to_string())),
-            ("before", request.before.map(|before| before.to_string())),
-            ("id", request.id.clone()),
+            ("offset", (request.offset > 0).then(|| request.offset.to_string())),
+            ("user", request.user.clone()),
             ("key", request.key.clone()),
         ],
     );
-    Client::find(target)?.get(&path)?.show(output, |page| tell(&page))
+    let heading = request.by.as_str().to_uppercase();
+    Client::find(target)?.get(&path)?.show(output, |page| tell(&heading, &page))
 }
 
-fn tell(page: &Page) -> String {
-    let mut table = Table::new(["SEQ", "TIME", "WHO", "PLUGIN", "WHAT", "TOKENS", "TOOK", "OUTCOME"]);
-    for row in &page.requests {
-        let text = |value: &Option<String>| value.clone().unwrap_or_default();
-        let tokens = match (row.prompt_tokens, row.completion_tokens) {
-            (None, None) => String::new(),
-            (read, written) => format!("{}+{}", read.unwrap_or(0), written.unwrap_or(0)),
-        };
+fn tell(heading: &str, page: &Page) -> String {
+    let cost = page.currency.to_uppercase();
+    let mut table =
+        Table::new([heading, "REQUESTS", "FAILED", "ESTIMATED", "TOKENS READ", "TOKENS WRITTEN", &cost]);
+    let mut row = |name: String, sum: &Sum| {
         table.row([
-            row.seq.map(|seq| seq.to_string()).unwrap_or_default(),
-            row.at.map(moment).unwrap_or_default(),
-            text(&row.user),
-            text(&row.plugin),
-            row.model.clone().unwrap_or_else(|| text(&row.capability)),
-            tokens,
-            row.total_ms.map(|span| format!("{span} ms")).unwrap_or_default(),
-            text(&row.outcome),
+            name,
+            sum.requests.to_string(),
+            sum.failed.to_string(),
+            sum.estimated.to_string(),
+            sum.prompt_tokens.to_string(),
+            sum.completion_tokens.to_string(),
+            sum.cost.to_string(),
         ]);
+    };
+    for group in &page.groups {
+        row(group.name.clone().unwrap_or_default(), &group.sum);
     }
+    row("total".to_owned(), &page.total);
     let mut text = table.to_string();
+    if page.more {
+        text.push_str("\nthere are more groups: `--offset` leaves out the first\n");
+    }
     if page.lost > 0 {
-        text.push_str(&format!("\n{} rows found no room since the start, and are lost\n", page.lost));
+        text.push_str(&format!("\n{} requests are missing, whose rows found no room\n", page.lost));
     }
     text
 }
@@ -84,26 +98,39 @@ fn tell(page: &Page) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::client::tests::{ScriptedDaemon, answer};
+    use super::super::watch_arguments::Group as By;
     use super::*;
 
     #[test]
-    fn a_row_says_who_used_what() {
-        let body = r#"{"requests":[{"seq":7,"at":"2026-01-02T03:04:05Z","user":"ada","plugin":"llmserver",
-            "capability":"llm.chat","model":"m","promptTokens":3,"completionTokens":4,"totalMs":12,"outcome":"ok"},
-            {"seq":6,"at":"2026-01-02T03:04:05Z","user":"root","capability":"ping.greet","totalMs":1,"outcome":"timeout"}],
-            "lost":2}"#;
-        let daemon = ScriptedDaemon::start(vec![answer("200 OK", body)]);
+    fn sums_stand_in_a_table_with_their_total() {
+        let sum =
+            r#""requests":2,"failed":1,"estimated":0,"promptTokens":30,"completionTokens":4,"cost":0.25"#;
+        let body = format!(
+            r#"{{"by":"model","currency":"EUR","groups":[{{"name":"m",{sum}}},{{"name":null,{sum}}}],"more":true,
+               "total":{{{sum}}},"lost":0}}"#
+        );
+        let daemon = ScriptedDaemon::start(vec![answer("200 OK", &body)]);
         let mut output = Output::captured(false);
-        let request = RequestsRequest { limit: 5, before: Some(8), id: Some("a&b".into()), key: None };
+        let request = UsageRequest {
+            by: By::Model,
+            from: Some("2026-01-31".parse().unwrap()),
+            to: None,
+            limit: 5,
+            offset: 0,
+            user: None,
+            key: Some("k/1".into()),
+            own: false,
+        };
         print(&daemon.target(), &request, &mut output).unwrap();
         assert_eq!(
             output.written(),
-            "SEQ  TIME                      WHO   PLUGIN     WHAT        TOKENS  TOOK   OUTCOME\n\
-             7    2026-01-02T03:04:05.000Z  ada   llmserver  m           3+4     12 ms  ok\n\
-             6    2026-01-02T03:04:05.000Z  root  -          ping.greet  -       1 ms   timeout\n\n\
-             2 rows found no room since the start, and are lost\n"
+            "MODEL  REQUESTS  FAILED  ESTIMATED  TOKENS READ  TOKENS WRITTEN  EUR\n\
+             m      2         1       0          30           4               0.25\n\
+             -      2         1       0          30           4               0.25\n\
+             total  2         1       0          30           4               0.25\n\n\
+             there are more groups: `--offset` leaves out the first\n"
         );
-        let head = "GET /admin/requests?limit=5&before=8&id=a%26b HTTP/1.1\r\n";
+        let head = "GET /admin/usage?by=model&from=2026-01-31T00%3A00%3A00Z&limit=5&key=k%2F1 HTTP/1.1\r\n";
         assert!(daemon.requests()[0].starts_with(head));
     }
 }

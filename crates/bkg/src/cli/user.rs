@@ -7,7 +7,7 @@
 use bkg_protocol::RawJson;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::Verdict;
 use super::access_arguments::{Deletion, NewUser, UserChange, UserCommand};
@@ -15,6 +15,7 @@ use super::answer::Answer;
 use super::client::{Client, PROMPT};
 use super::error::CliError;
 use super::input::{Input, PasswordSource};
+use super::limit_arguments::together;
 use super::output::{Output, harmless};
 use super::route;
 use super::secret::Password;
@@ -150,13 +151,16 @@ struct Change<'a> {
     disabled: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     display_name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limits: Option<Map<String, Value>>,
 }
 
 impl<'a> Change<'a> {
     fn of(change: &'a UserChange) -> Self {
-        let UserChange { role, display_name, disable, enable, .. } = change;
+        let UserChange { role, display_name, disable, enable, limits, no_limits, .. } = change;
         let disabled = (*disable || *enable).then_some(*disable);
-        Self { role: role.as_deref(), disabled, display_name: display_name.as_deref() }
+        let limits = (*no_limits || !limits.is_empty()).then(|| together(limits));
+        Self { role: role.as_deref(), disabled, display_name: display_name.as_deref(), limits }
     }
 }
 
@@ -301,8 +305,15 @@ correct horse
             display_name: None,
             disable: false,
             enable: false,
+            limits: vec![],
+            no_limits: false,
         };
         for (change, body) in [
+            (
+                UserChange { limits: vec!["max-tokens=5".parse().unwrap()], ..change.clone() },
+                r#"{"limits":{"maxTokens":5}}"#,
+            ),
+            (UserChange { no_limits: true, ..change.clone() }, r#"{"limits":{}}"#),
             (UserChange { disable: true, ..change.clone() }, r#"{"disabled":true}"#),
             (UserChange { enable: true, ..change.clone() }, r#"{"disabled":false}"#),
             (

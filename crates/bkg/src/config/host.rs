@@ -23,6 +23,7 @@ use super::discovery::bundled_plugins_dir;
 use super::keys::{self, Key};
 use super::listen::TlsKeys;
 use super::otlp::OtlpKeys;
+use super::prices::Prices;
 use super::routing::RoutingDocument;
 
 /// The host's configuration, complete and checked. Paths are absolute.
@@ -72,6 +73,10 @@ pub struct HostConfig {
     pub dispatch_order: BTreeMap<CapabilityName, Vec<PluginName>>,
     /// The routes that hold until others are saved.
     pub routing: RoutingDocument,
+    /// What models cost.
+    pub prices: Prices,
+    /// What prices and budgets are in, for people to read.
+    pub prices_currency: String,
     /// How often the processes of plugins are measured.
     pub telemetry_interval: Duration,
     /// Where traces go.
@@ -490,6 +495,8 @@ impl HostConfig {
             logs: LogKeys::default(),
             dispatch_order: BTreeMap::new(),
             routing: RoutingDocument::default(),
+            prices: Prices::default(),
+            prices_currency: "USD".to_owned(),
             telemetry_interval: Duration::from_secs(5),
             otlp: OtlpKeys::default(),
             runtime_threads: 1,

@@ -14,6 +14,7 @@ use toml::Value;
 
 use super::host::{CgroupUse, HostConfig, LogFormat};
 use super::otlp::{OtlpHeaders, headers_in, is_endpoint};
+use super::prices::Prices;
 use super::routing::RoutingDocument;
 
 /// One key of the host's configuration.
@@ -68,11 +69,16 @@ enum Field {
     Headers(fn(&mut HostConfig) -> &mut OtlpHeaders),
     /// From 0 to 1.
     Ratio(fn(&mut HostConfig) -> &mut f64),
+    /// What models cost.
+    PriceTable(fn(&mut HostConfig) -> &mut Prices),
+    /// A short word that is shown beside amounts.
+    Currency(fn(&mut HostConfig) -> &mut String),
 }
 
 use Field::{
-    Addresses, Cgroups, Count, Endpoint, Format, Headers, Hosts, Level, Milliseconds, Networks, Order,
-    Owners, Path, PathOrEmpty, Paths, Plugin, Port, Ratio, Routes, Size, Switch, Times, Word,
+    Addresses, Cgroups, Count, Currency, Endpoint, Format, Headers, Hosts, Level, Milliseconds, Networks,
+    Order, Owners, Path, PathOrEmpty, Paths, Plugin, Port, PriceTable, Ratio, Routes, Size, Switch, Times,
+    Word,
 };
 
 /// In seconds.
@@ -94,6 +100,8 @@ pub(super) static KEYS: &[Key] = &[
         .environment("BKG_CACHE_DIR"),
     key("models_dir", "Where model files are mounted; plugins find it in their environment.", Path(|c| &mut c.models_dir))
         .environment("BKG_MODELS_DIR"),
+    key("prices", "What models cost, such as `{ \"gpt-*\" = { input_per_million = 2.5, output_per_million = 10 } }`; a name is a model, `plugin/model` or a pattern.", PriceTable(|c| &mut c.prices)),
+    key("prices_currency", "What prices and the budgets of keys and users are in.", Currency(|c| &mut c.prices_currency)),
     key("dev", "Whether plugins are watched, and started again after an edit; for the machine of whoever writes them.", Switch(|c| &mut c.dev))
         .flag("--dev"),
 
@@ -342,6 +350,16 @@ impl Key {
                     None => return refuse("a number from 0 to 1"),
                 }
             }
+            PriceTable(field) => *field(config) = Prices::read(value)?,
+            Currency(field) => match value.as_str() {
+                Some(word)
+                    if (1..=8).contains(&word.len())
+                        && word.bytes().all(|byte| byte.is_ascii_alphabetic()) =>
+                {
+                    *field(config) = word.to_owned();
+                }
+                _ => return refuse("a word of 1 to 8 letters such as `\"EUR\"`"),
+            },
         }
         Ok(())
     }
@@ -396,6 +414,8 @@ impl Key {
                 field(config).as_pairs().iter().map(|(name, _)| (name.clone(), "***".into())).collect(),
             ),
             Ratio(field) => Value::from(*field(config)),
+            PriceTable(field) => field(config).written(),
+            Currency(field) => Value::from(field(config).as_str()),
         }
     }
 
@@ -420,7 +440,8 @@ impl Key {
                 Err(_) => Err(number_wanted(0, u16::MAX.into(), text)),
             },
             Switch(_) | Hosts(_) | Addresses(_) | Networks(_) | Size(..) | Count(_) | Milliseconds(..)
-            | Times(..) | Owners(_) | Routes(_) | Order(_) | Cgroups(_) | Ratio(_) => {
+            | Times(..) | Owners(_) | Routes(_) | Order(_) | Cgroups(_) | Ratio(_) | PriceTable(_)
+            | Currency(_) => {
                 unreachable!("`{}` has no environment variable", self.name)
             }
         }

@@ -14,6 +14,7 @@ pub mod limits;
 mod listen;
 mod otlp;
 pub mod patch;
+mod prices;
 mod routing;
 pub mod secrets;
 
@@ -32,4 +33,5 @@ pub use layers::{LayerOrigin, Layers};
 pub use limits::ResourceLimits;
 pub use listen::{Exposure, TlsKeys};
 pub use otlp::{OtlpHeaders, OtlpKeys};
+pub use prices::{Price, Prices};
 pub use routing::{ModelName, Route, RouteTarget, RoutedCapability, RoutingDocument};

@@ -25,7 +25,7 @@ use crate::dispatcher::{Answer, Dispatcher};
 use crate::error::Problem;
 use crate::registry::{ModelOwner, Registry};
 use crate::routing::Routing;
-use crate::web::{Access, Call, Endpoint, FROM_PLUGINS, Meter, Metering, Routes, Tag};
+use crate::web::{Access, Call, Endpoint, FROM_PLUGINS, Form, Meter, Metering, Routes, Tag};
 
 /// What the gateway works with.
 #[derive(Debug)]
@@ -127,6 +127,7 @@ impl Gateway {
         let mut lineage = call.lineage(self.limits.request_timeout);
         let mut meter = self.metering.begin(&lineage, capability, model);
         lineage.traceparent = meter.traceparent();
+        meter.admit(call, &body, Form::AsAsked)?;
         let answer = match model {
             Some(model) => {
                 let request = Request { call, capability, model, body, streamed, lineage };

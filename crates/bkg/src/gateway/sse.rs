@@ -107,9 +107,10 @@ impl<R: Rewrite> Events<R> {
     }
 
     fn fail(&mut self, bytes: &mut BytesMut, problem: &Problem) {
-        tracing::warn!(code = %problem.code, message = problem.message, "a stream broke");
         write_event(bytes, &problem.body(Dialect::OpenAi).to_string());
         self.meter.failed(problem);
+        // Not the problem's own words: a plugin may repeat what it was asked.
+        tracing::warn!(code = %problem.code, message = self.meter.error(), "a stream broke");
         self.over = true;
     }
 }

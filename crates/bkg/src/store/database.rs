@@ -103,6 +103,7 @@ pub(super) const DEFINITION: Definition = Definition {
         include_str!("migrations/0001.sql"),
         include_str!("migrations/0002.sql"),
         include_str!("migrations/0003.sql"),
+        include_str!("migrations/0004.sql"),
     ],
 };
 
@@ -439,7 +440,7 @@ pub(crate) mod tests {
         let directory = of_version_1(3);
         let host = TestStore::open(&directory).unwrap();
         assert!(host.wait(host.store.settings.is_auth_initialised()).unwrap());
-        let all = super::super::UsageFilter { before: None, limit: 10, request_id: None, key_id: None };
+        let all = super::super::UsageFilter::newest(10);
         assert_eq!(host.wait(host.store.usage.page(all)).unwrap()[0].request_id, "r_1");
         assert!(host.wait(host.store.revisions.all_current()).unwrap().is_empty());
         host.note(1);
@@ -458,6 +459,49 @@ pub(crate) mod tests {
         assert_eq!(version(&path(directory.path())), 1);
         TestStore::open(&directory).unwrap().close();
         assert_eq!(version(&path(directory.path())), DEFINITION.migrations.len() as i64);
+    }
+
+    #[test]
+    fn what_was_used_before_there_were_sums_is_in_them() {
+        let directory = of_version_1(1);
+        let third = Definition { migrations: &DEFINITION.migrations[..3], ..DEFINITION };
+        let database = Database::open(&path(directory.path()), &third, Presence::MustExist).unwrap();
+        database
+            .write_blocking(|connection| {
+                connection.execute_batch(
+                    "INSERT INTO usage (at, request_id, user, key_id, plugin, capability, model, prompt_tokens,
+                       completion_tokens, total_ms, streamed, outcome, status)
+                       VALUES (7200000001, 'r_2', 'ada', 'k', 'p', 'llm.chat', 'm', 3, 4, 1, 0, 'ok', 200),
+                              (7200000002, 'r_3', 'ada', 'k', 'p', 'llm.chat', 'm', 9223372036854775807, 1, 1, 0,
+                               'timeout', 504);",
+                )?;
+                Ok::<_, StoreError>(())
+            })
+            .unwrap();
+        database.close().unwrap();
+        let host = TestStore::open(&directory).unwrap();
+        let question = super::super::UsageQuestion {
+            by: super::super::UsageGroup::Hour,
+            from: jiff::Timestamp::UNIX_EPOCH,
+            to: jiff::Timestamp::MAX,
+            user: None,
+            key_id: None,
+            offset: 0,
+            limit: 10,
+        };
+        let sums = host.wait(host.store.usage.sums(question)).unwrap();
+        let told: Vec<_> = sums
+            .groups
+            .iter()
+            .map(|group| (group.sum.requests, group.sum.failed, group.sum.prompt_tokens))
+            .collect();
+        assert_eq!(told, [(2, 1, 1_000_000_000_003), (1, 0, 0)]);
+        let rows = host.wait(host.store.usage.page(super::super::UsageFilter::newest(10))).unwrap();
+        assert_eq!(
+            (rows.len(), rows[1].prompt_tokens, rows[1].cost, rows[1].estimated),
+            (3, Some(3), None, false)
+        );
+        host.close();
     }
 
     #[test]

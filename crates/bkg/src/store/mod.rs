@@ -46,7 +46,10 @@ pub use revisions::{Revision, Revisions, Saved};
 pub use root_key::RootKey;
 pub use runs::{OpenRequest, PluginEvent, ResourcePoint, Run, RunCard, RunExit, RunOutcome, Runs, Story};
 pub use settings::{Replaced, Settings};
-pub use usage::{Usage, UsageFilter, UsageRecord, UsageRow};
+pub use usage::{
+    AttemptRecord, Bodies, Usage, UsageFilter, UsageGroup, UsageOfGroup, UsageQuestion, UsageRecord,
+    UsageRow, UsageSum, UsageSums, UsedSoFar,
+};
 pub use vault::{Vault, VaultError};
 
 /// Why the data directory, or something in it, cannot be used.

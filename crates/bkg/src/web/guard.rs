@@ -13,10 +13,12 @@ use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, Method};
 
+use super::idempotency::Replays;
 use super::proxy::{ForwardedHost, Scheme};
 use super::routes::Access;
 use super::upgrade::ticket;
 use crate::auth::{AuthError, Authenticator, Caller};
+use crate::config::HttpLimits;
 use crate::error::Problem;
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -27,6 +29,8 @@ pub struct Guard {
     authenticator: Arc<Authenticator>,
     /// Names besides those of this machine under which browsers may come, as [`plain_name`] has them.
     names: Vec<String>,
+    /// What was answered to requests that may be sent twice.
+    replays: Replays,
 }
 
 /// The cookie that carries a login in plain text.
@@ -50,9 +54,15 @@ enum Presented<'a> {
 }
 
 impl Guard {
-    /// A door that knows these names besides those of this machine.
-    pub fn new(authenticator: Arc<Authenticator>, names: &[String]) -> Self {
-        Self { authenticator, names: names.iter().map(|name| plain_name(name)).collect() }
+    /// A door that knows these names besides those of this machine, and takes bodies within these bounds.
+    pub fn new(authenticator: Arc<Authenticator>, names: &[String], limits: HttpLimits) -> Self {
+        let names = names.iter().map(|name| plain_name(name)).collect();
+        Self { authenticator, names, replays: Replays::new(limits) }
+    }
+
+    /// What was answered to requests that may be sent twice.
+    pub(super) fn replays(&self) -> &Replays {
+        &self.replays
     }
 
     /// Lets a request in, or says why not.

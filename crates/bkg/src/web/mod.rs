@@ -6,9 +6,11 @@
 mod accept;
 mod asked;
 mod body;
+mod estimate;
 mod events;
 mod farewell;
 mod guard;
+mod idempotency;
 mod meter;
 mod observer;
 mod operation;
@@ -16,8 +18,10 @@ mod path;
 mod patient;
 mod places;
 mod proxy;
+mod redact;
 mod routes;
 mod server;
+mod standing;
 mod tls;
 mod upgrade;
 
@@ -26,7 +30,7 @@ pub use asked::AskedObserver;
 pub(crate) use body::{json_of, members};
 pub use events::{KEEP_ALIVE, KEEP_ALIVE_AFTER, event_headers};
 pub use guard::{Guard, SESSION_COOKIE, cookie, session_cookie};
-pub use meter::{Attempt, MOST_ATTEMPTS, Meter, Metering};
+pub use meter::{Attempt, Form, MOST_ATTEMPTS, Meter, Metering};
 pub use observer::Observer;
 pub use operation::{
     Answer, Content, EVENT_STREAM, Endpoint, FROM_PLUGINS, Operation, Page, Parameter, Place, RequestBody,

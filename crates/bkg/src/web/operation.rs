@@ -13,6 +13,7 @@ use bkg_protocol::ErrorCode;
 use http::{Method, StatusCode};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
+use super::idempotency;
 use super::routes::Access;
 use crate::error::{ErrorBody, Problem};
 
@@ -441,6 +442,17 @@ impl Endpoint {
                 ErrorCode::PayloadTooLarge,
                 ErrorCode::UnsupportedMediaType,
                 ErrorCode::Timeout,
+            ]);
+        }
+        if idempotency::is_for(&self.method, self.path) {
+            // Only requests with an `Idempotency-Key`, whose body is read before anything else.
+            errors.extend([
+                ErrorCode::InvalidRequest,
+                ErrorCode::Conflict,
+                ErrorCode::PayloadTooLarge,
+                ErrorCode::UnsupportedMediaType,
+                ErrorCode::Timeout,
+                ErrorCode::Overloaded,
             ]);
         }
         errors.extend(&self.operation.errors);

@@ -20,9 +20,11 @@ use tokio::time::{Instant, timeout_at};
 
 use super::body::{read_bytes, read_json};
 use super::guard::Guard;
+use super::idempotency;
 use super::observer::Observer;
 use super::operation::Endpoint;
 use super::places::Place;
+use super::standing;
 use crate::auth::{AuthError, Caller};
 use crate::config::HttpLimits;
 use crate::error::{Dialect, Problem};
@@ -81,6 +83,12 @@ pub struct Peer(pub IpAddr);
 pub struct RequestId(pub Arc<str>);
 
 impl Call {
+    /// The route, as the table has it, such as `POST /v1/chat/completions`.
+    pub fn route(&self) -> Option<String> {
+        let path = self.parts.extensions.get::<MatchedPath>()?;
+        Some(format!("{} {}", self.parts.method, path.as_str()))
+    }
+
     /// The request's id, shared.
     pub fn request_id(&self) -> Option<Arc<str>> {
         self.parts.extensions.get::<RequestId>().map(|id| Arc::clone(&id.0))
@@ -268,6 +276,7 @@ impl Routes {
         }
         let (method, path, access) = (declared.method.clone(), declared.path, declared.access);
         let page = declared.page;
+        let may_be_named = idempotency::is_for(&method, path);
         let filter = MethodFilter::try_from(method.clone()).expect("a method that routes can have");
         let guard = Arc::clone(&self.guard);
         let observer = self.observer.clone();
@@ -289,10 +298,24 @@ impl Routes {
                     place.prove();
                 }
                 let headers = AnswerHeaders::default();
+                let mut limited = None;
                 let answer = match admitted {
                     Ok(caller) => {
-                        let call = Call { caller, parts, received, headers: headers.clone() };
-                        handler(state, call, body).await
+                        let holders = &caller.rights().holders;
+                        limited = holders.are_limited().then(|| holders.clone());
+                        match caller.count_request() {
+                            Ok(()) => {
+                                let call = Call { caller, parts, received, headers: headers.clone() };
+                                if may_be_named && idempotency::is_named(&call.parts.headers) {
+                                    let handle = |call, body| handler(state, call, body);
+                                    // On the heap: nobody else shall pay for the size of this.
+                                    Box::pin(guard.replays().once(dialect, call, body, handle)).await
+                                } else {
+                                    handler(state, call, body).await
+                                }
+                            }
+                            Err(error) => Err(error.into()),
+                        }
                     }
                     Err(problem) => Err(problem),
                 };
@@ -301,6 +324,9 @@ impl Routes {
                     None => problem.response(dialect),
                 });
                 response.headers_mut().extend(std::mem::take(&mut *headers.lock()));
+                if let Some(holders) = limited {
+                    standing::write(response.headers_mut(), &holders);
+                }
                 observed.answered(response)
             }
         };

@@ -54,4 +54,5 @@ mod supervision;
 mod swap;
 mod telemetry;
 mod transaction;
+mod usage;
 mod visitor;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules of the daemon, in columns: an import may only point to a later column.
-const COLUMNS: [&[&str]; 14] = [
+const COLUMNS: [&[&str]; 16] = [
     &["cli"],
     &["app", "conformance", "scaffold"],
     &["gateway", "admin", "accounts", "api", "live", "reference", "dev"],
@@ -19,7 +19,7 @@ const COLUMNS: [&[&str]; 14] = [
     &["registry"],
     &["logs", "store", "config"],
     &["trace"],
-    &["clock", "metrics"],
+    &["clock", "metrics", "money"],
 ];
 
 fn column(module: &str) -> Option<usize> {

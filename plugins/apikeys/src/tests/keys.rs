@@ -41,6 +41,7 @@ async fn a_key_opens_what_it_says_and_shows_its_secret_once() {
             "models",
             "plugins",
             "limits",
+            "logBodies",
             "createdAt",
             "createdBy",
             "expiresAt",
@@ -256,4 +257,26 @@ async fn a_key_lasts_as_long_as_asked_or_as_the_settings_say() {
     assert_eq!(eternal["expiresAt"], Value::Null);
     assert_eq!(setup.validate(&eternal["token"]).await.get("expiresAt"), None);
     assert!(setup.host.configure(json!({ "keyDays": 0 })).await.is_err());
+}
+
+#[tokio::test]
+async fn a_verdict_carries_the_limits_of_the_key_and_of_its_user() {
+    let setup = Setup::with_admin().await;
+    let limits = json!({ "tokensPerMinute": 7, "budget": { "amount": 2.5, "per": "month" } });
+    let asked = json!({ "user": "admin", "scopes": ["llm.chat"], "limits": limits, "logBodies": true });
+    let made = setup.root().ask("auth.createKey", asked).await.unwrap();
+    let verdict = setup.validate(&made["token"]).await;
+    assert_eq!((&verdict["limits"], &verdict["logBodies"]), (&limits, &json!(true)));
+    assert_eq!(verdict["userLimits"], Value::Null);
+
+    let of_user = json!({ "concurrentRequests": 3 });
+    let change = json!({ "id": "admin", "limits": of_user });
+    let user = setup.root().ask("auth.users.update", change).await.unwrap();
+    assert_eq!(user["limits"], of_user);
+    assert_eq!(setup.validate(&made["token"]).await["userLimits"], of_user);
+    let setup = setup.restart().await;
+    assert_eq!(setup.validate(&made["token"]).await["userLimits"], of_user);
+    let lifted = json!({ "id": "admin", "limits": null });
+    assert_eq!(setup.root().ask("auth.users.update", lifted).await.unwrap()["limits"], json!({}));
+    assert_eq!(setup.validate(&made["token"]).await["userLimits"], Value::Null);
 }

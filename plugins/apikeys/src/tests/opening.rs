@@ -18,7 +18,7 @@ fn used() -> TempDir {
     let directory = new();
     let accounts = Accounts::open(directory.path()).unwrap();
     let adding = accounts.database.write_blocking(|connection| {
-        let sql = "INSERT INTO users VALUES ('U1', 'admin', '', 'admin', '', 0, 0, 0, NULL)";
+        let sql = "INSERT INTO users VALUES ('U1', 'admin', '', 'admin', '', 0, 0, 0, NULL, '{}')";
         connection.execute(sql, [])?;
         Ok::<_, bkg_sqlite::DatabaseError>(())
     });
@@ -213,5 +213,37 @@ fn a_backup_that_was_made_while_it_ran_can_be_restored() {
         Ok::<_, bkg_sqlite::DatabaseError>(crate::user::are_there_any(connection)?)
     });
     assert!(is_there.unwrap());
+    accounts.close();
+}
+
+#[test]
+fn limits_of_the_version_before_are_kept() {
+    let directory = new();
+    let first = bkg_sqlite::Definition { migrations: &DEFINITION.migrations[..1], ..DEFINITION };
+    let database =
+        Database::open(&directory.path().join("apikeys.db"), &first, Presence::MayBeNew).unwrap();
+    let key = HmacKey::make().unwrap();
+    let fingerprint = key.fingerprint();
+    let filling = database.write_blocking(move |connection| {
+        connection.execute("INSERT INTO hmac_key VALUES (1, ?1)", [fingerprint])?;
+        connection.execute_batch(
+            "INSERT INTO users VALUES ('U1', 'admin', '', 'admin', '', 0, 0, 0, NULL);
+             INSERT INTO keys VALUES ('k1', 'U1', '', x'00', NULL, NULL, '[]', NULL, NULL, 5, NULL, 0, 'root', NULL,
+               NULL, NULL);
+             INSERT INTO keys VALUES ('k2', 'U1', '', x'00', NULL, NULL, '[]', NULL, NULL, NULL, NULL, 0, 'root', NULL,
+               NULL, NULL);",
+        )?;
+        Ok::<_, bkg_sqlite::DatabaseError>(())
+    });
+    filling.unwrap();
+    database.close().unwrap();
+    fs::write(directory.path().join("hmac.key"), key.to_file()).unwrap();
+    let accounts = Accounts::open(directory.path()).unwrap();
+    let limits = accounts.database.read_blocking(|connection| {
+        let mut select = connection.prepare("SELECT limits FROM keys ORDER BY id")?;
+        let limits = select.query_map([], |row| row.get::<_, String>(0))?;
+        Ok::<Vec<String>, bkg_sqlite::DatabaseError>(limits.collect::<Result<_, _>>()?)
+    });
+    assert_eq!(limits.unwrap(), [r#"{"requestsPerMinute":5}"#, "{}"]);
     accounts.close();
 }

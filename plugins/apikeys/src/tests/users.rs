@@ -66,6 +66,7 @@ async fn the_first_user_is_made_once() {
             "mustChangePassword",
             "createdAt",
             "lastLoginAt",
+            "limits",
             "keys",
             "sessions"
         ]

@@ -27,7 +27,7 @@ use crate::dispatcher::{Answer, CallError, Dispatcher, Question, Target};
 use crate::error::{Dialect, Problem};
 use crate::logs::{Logs, NewLine};
 use crate::registry::{Found, LiveRoute, Lookup, PluginRecord, Registry, State};
-use crate::web::{Access, Call, Endpoint, FROM_PLUGINS, Metering, Routes, Tag, decoded_path};
+use crate::web::{Access, Call, Endpoint, FROM_PLUGINS, Form, Metering, Routes, Tag, decoded_path};
 use head::Asked;
 
 /// What the routes of plugins are served with.
@@ -137,6 +137,8 @@ async fn serve(plugins: Arc<PluginRoutes>, call: Call, body: Body) -> Result<Res
     let mut meter = plugins.metering.begin(&question.lineage, &question.capability, None);
     question.lineage.traceparent = meter.traceparent();
     meter.answered_by(&route.plugin);
+    let form = if route.streaming { Form::MayStream } else { Form::Whole };
+    meter.admit(&call, &question.payload, form)?;
     // Pinned here: the future is large, and passing it on would copy it.
     let answered = call.while_allowed(pin!(plugins.dispatcher.ask(question))).await;
     let answered = answered.inspect_err(|problem| meter.failed(problem))?;

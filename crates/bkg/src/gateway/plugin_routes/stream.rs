@@ -177,8 +177,9 @@ impl Outflow {
     }
 
     fn fail(&mut self, bytes: &mut BytesMut, problem: &Problem) {
-        tracing::warn!(code = %problem.code, message = problem.message, "a stream of a plugin's route broke");
         self.meter.failed(problem);
+        // Not the problem's own words: a plugin may repeat what it was asked.
+        tracing::warn!(code = %problem.code, message = self.meter.error(), "a stream of a plugin's route broke");
         self.progress = match self.form {
             Form::Events => {
                 bytes.put_slice(b"event: error\n");

@@ -6,8 +6,8 @@
 //! invariant: memory and the table are bounded.
 
 mod record;
+mod sums;
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,14 +17,19 @@ use bkg_sqlite::rusqlite::{self, Connection, params};
 use jiff::Timestamp;
 use tracing::warn;
 
-pub use record::{UsageFilter, UsageRecord};
+pub use record::{AttemptRecord, Bodies, UsageFilter, UsageRecord};
+pub use sums::{UsageGroup, UsageOfGroup, UsageQuestion, UsageSum, UsageSums, UsedSoFar};
 
 use super::StoreError;
 use crate::clock::Evenness;
+use crate::money::Money;
 
 /// How many rows wait to be written, up to 10 MB: more requests than a host serves in the second that they
 /// wait. What comes beyond that is dropped and counted.
 const MOST_WAITING: usize = 32_768;
+/// How many bytes of what was asked and answered wait with them. What comes beyond that is left out of its
+/// row.
+const MOST_BODIES: usize = 16 << 20;
 /// How long a row is kept.
 const KEPT_FOR: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// How many rows are kept.
@@ -71,6 +76,27 @@ pub struct UsageRow {
     pub outcome: &'static str,
     /// The HTTP status.
     pub status: u16,
+    /// The route that was asked; `None` for what a plugin asked.
+    pub route: Option<String>,
+    /// The model that answered, as its plugin knows it.
+    pub served_model: Option<String>,
+    /// Whether the tokens are an estimate.
+    pub estimated: bool,
+    /// What it cost; `None` for a model without a price.
+    pub cost: Option<Money>,
+    /// The tries at having it answered.
+    pub attempts: Vec<AttemptRecord>,
+    /// What went wrong, in a sentence.
+    pub error: Option<String>,
+    /// What was asked and answered, where that is to be written down.
+    pub bodies: Option<Box<Bodies>>,
+}
+
+impl UsageRow {
+    fn body_bytes(&self) -> usize {
+        let length = |body: &Option<String>| body.as_ref().map_or(0, String::len);
+        self.bodies.as_ref().map_or(0, |bodies| length(&bodies.request) + length(&bodies.answer))
+    }
 }
 
 /// How much is kept, in memory and in the table.
@@ -102,6 +128,10 @@ struct Waiting {
     /// The number of the last row that was written, in a transaction that may yet have failed.
     newest: i64,
     dropped: u64,
+    /// How many bytes of bodies are in `rows` and `sent`.
+    body_bytes: usize,
+    /// When sums were last looked through for old ones.
+    swept: Option<Instant>,
     evenness: Evenness,
 }
 
@@ -139,20 +169,66 @@ impl Usage {
         self.buffer.lock().dropped
     }
 
-    /// The rows that `filter` wants, newest first. Those of the last second may be missing.
+    /// The rows that `filter` wants, newest first.
     ///
     /// # Errors
     /// The database's.
     pub async fn page(&self, filter: UsageFilter) -> Result<Vec<UsageRecord>, StoreError> {
+        self.settle().await;
         self.database.read(move |connection| Ok(record::page(connection, &filter)?)).await
     }
 
-    /// How many tokens each key has used since a moment, read and written.
+    /// The rows of one request, oldest first, and what was asked and answered in the first of them where that
+    /// was written down.
     ///
     /// # Errors
     /// The database's.
-    pub async fn tokens_since(&self, since: Timestamp) -> Result<HashMap<String, u64>, StoreError> {
-        self.database.read(move |connection| Ok(record::tokens_since(connection, since)?)).await
+    pub async fn of_request(&self, id: String) -> Result<(Vec<UsageRecord>, Option<Bodies>), StoreError> {
+        self.settle().await;
+        let reading = self.database.read(move |connection| {
+            let records = record::of_request(connection, &id)?;
+            let mut bodies = None;
+            for record in &records {
+                bodies = bodies.or(record::bodies(connection, record.id)?);
+            }
+            Ok((records, bodies))
+        });
+        reading.await
+    }
+
+    /// Sums of all requests that have ended.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn sums(&self, question: UsageQuestion) -> Result<UsageSums, StoreError> {
+        self.settle().await;
+        self.database.read(move |connection| Ok(sums::read(connection, &question)?)).await
+    }
+
+    /// What keys and users have used since a day and a month began; at the start, when nothing waits.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn used_so_far(
+        &self,
+        day: Timestamp,
+        month: Timestamp,
+    ) -> Result<Vec<UsedSoFar>, StoreError> {
+        self.database.read(move |connection| Ok(sums::used_so_far(connection, day, month)?)).await
+    }
+
+    /// Has what waits written, so that it can be read. If the disk refuses, what is read lacks it.
+    async fn settle(&self) {
+        if !self.buffer.lock().has_something() {
+            return;
+        }
+        let (buffer, database) = (Arc::clone(&self.buffer), self.database.clone());
+        let writing = self
+            .database
+            .write(move |connection| Ok::<_, StoreError>(buffer.write(connection, database.commits())?));
+        if let Err(error) = writing.await {
+            warn!(%error, "what requests used cannot be written; what is shown of it lacks the newest");
+        }
     }
 
     /// Writes what waits, now. Blocks; for the stop.
@@ -179,11 +255,17 @@ impl Buffer {
     }
 
     /// Takes a row, or counts it as dropped where there is no room; says whether a turn is needed.
-    fn push(&self, row: UsageRow) -> bool {
+    fn push(&self, mut row: UsageRow) -> bool {
         let mut waiting = self.lock();
         if waiting.rows.len() >= self.bounds.waiting {
             waiting.dropped += 1;
         } else {
+            let bytes = row.body_bytes();
+            if waiting.body_bytes + bytes > MOST_BODIES {
+                row.bodies = None;
+            } else {
+                waiting.body_bytes += bytes;
+            }
             waiting.rows.push(row);
         }
         !std::mem::replace(&mut waiting.has_turn, true)
@@ -208,6 +290,8 @@ impl Buffer {
             } else if waiting.sent_after < commits {
                 waiting.sent.clear();
             }
+            let bytes = |rows: &[UsageRow]| rows.iter().map(UsageRow::body_bytes).sum::<usize>();
+            waiting.body_bytes = bytes(&waiting.rows) + bytes(&waiting.sent);
             waiting.sent_after = commits;
             std::mem::take(&mut waiting.rows)
         };
@@ -237,10 +321,15 @@ impl Buffer {
         }
         let mut insert = connection.prepare_cached(
             "INSERT INTO usage (at, request_id, user, key_id, plugin, capability, model, prompt_tokens,
-               completion_tokens, first_byte_ms, total_ms, streamed, outcome, status)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+               completion_tokens, first_byte_ms, total_ms, streamed, outcome, status, route, served_model, estimated,
+               cost, attempts, error)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
         )?;
+        let mut insert_bodies = connection
+            .prepare_cached("INSERT INTO usage_bodies (id, request, answer) VALUES (?1, ?2, ?3)")?;
         for row in rows {
+            let attempts = (!row.attempts.is_empty())
+                .then(|| serde_json::to_string(&row.attempts).expect("attempts are texts and numbers"));
             insert.execute(params![
                 row.at.as_microsecond(),
                 &*row.request_id,
@@ -256,16 +345,46 @@ impl Buffer {
                 row.streamed,
                 row.outcome,
                 row.status,
+                row.route,
+                row.served_model,
+                row.estimated,
+                row.cost.map(|cost| stored(cost.micros())),
+                attempts,
+                row.error,
             ])?;
+            if let Some(bodies) = &row.bodies {
+                let id = connection.last_insert_rowid();
+                insert_bodies.execute(params![id, bodies.request, bodies.answer])?;
+            }
         }
         let newest = connection.last_insert_rowid();
+        sums::add(connection, rows)?;
         let now = Timestamp::now();
         // While nobody knows how old anything is, nothing is too old.
         let is_known = self.lock().evenness.look(Instant::now(), now);
         let oldest = now.checked_sub(self.bounds.kept_for).ok().filter(|_| is_known);
+        if is_known && self.lock().may_sweep(Instant::now()) {
+            sums::remove_old(connection, now)?;
+        }
         self.bounds.remove_old(connection, newest, oldest, stored(rows.len() as u64) + REMOVED_AT_ONCE)?;
         self.lock().newest = newest;
         Ok(())
+    }
+}
+
+impl Waiting {
+    fn has_something(&self) -> bool {
+        !(self.rows.is_empty() && self.sent.is_empty())
+    }
+
+    /// Whether an hour has passed since sums were last looked through; they are then, says who asks.
+    fn may_sweep(&mut self, now: Instant) -> bool {
+        const EVERY: Duration = Duration::from_secs(60 * 60);
+        let is_due = self.swept.is_none_or(|swept| now.saturating_duration_since(swept) >= EVERY);
+        if is_due {
+            self.swept = Some(now);
+        }
+        is_due
     }
 }
 
@@ -334,11 +453,18 @@ mod tests {
             streamed: true,
             outcome: "ok",
             status: 200,
+            route: Some("POST /v1/chat/completions".to_owned()),
+            served_model: Some("tiny-1".to_owned()),
+            estimated: false,
+            cost: Some(Money::from_micros(12)),
+            attempts: vec![],
+            error: None,
+            bodies: None,
         }
     }
 
     fn all() -> UsageFilter {
-        UsageFilter { before: None, limit: UsageFilter::MOST, request_id: None, key_id: None }
+        UsageFilter::newest(UsageFilter::MOST)
     }
 
     fn page(host: &TestStore, filter: UsageFilter) -> Vec<UsageRecord> {
@@ -397,6 +523,12 @@ mod tests {
             streamed: true,
             outcome: "ok".to_owned(),
             status: 200,
+            route: Some("POST /v1/chat/completions".to_owned()),
+            served_model: Some("tiny-1".to_owned()),
+            estimated: false,
+            cost: Some(Money::from_micros(12)),
+            attempts: vec![],
+            error: None,
         };
         assert_eq!(records[1], expected);
         let other = UsageRecord {
@@ -574,32 +706,160 @@ mod tests {
         assert_eq!(requests(&host, UsageFilter { key_id: Some("k_1".to_owned()), ..one }), [""; 0]);
     }
 
-    #[test]
-    fn tokens_of_each_key_are_summed_since_a_moment() {
-        let host = TestStore::new();
-        let usage = &host.store.usage;
-        let at = |second: i64| Timestamp::from_second(2_000_000_000 + second).unwrap();
-        let used = |key: &str, second, prompt, completion| UsageRow {
+    fn sums(host: &TestStore, question: UsageQuestion) -> UsageSums {
+        host.wait(host.store.usage.sums(question)).unwrap()
+    }
+
+    fn by(by: UsageGroup) -> UsageQuestion {
+        let (from, to) = (Timestamp::UNIX_EPOCH, Timestamp::MAX);
+        UsageQuestion { by, from, to, user: None, key_id: None, offset: 0, limit: 100 }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(2_000_000_000 + second).unwrap()
+    }
+
+    fn used(key: &str, second: i64, prompt: u64, completion: u64) -> UsageRow {
+        UsageRow {
             key_id: Some(Arc::from(key)),
             at: at(second),
-            prompt_tokens: prompt,
-            completion_tokens: completion,
+            prompt_tokens: Some(prompt),
+            completion_tokens: Some(completion),
             ..row("r")
-        };
+        }
+    }
+
+    #[test]
+    fn sums_go_by_what_is_asked_and_hold_every_row_that_was_recorded() {
+        let host = TestStore::new();
+        let usage = &host.store.usage;
         for row in [
-            used("k_1", 0, Some(1_000), Some(1_000)),
-            used("k_1", 10, Some(1), Some(2)),
-            used("k_1", 20, Some(4), None),
-            used("k_2", 10, None, None),
-            used("k_3", 10, Some(u64::MAX), Some(u64::MAX)),
-            used("k_3", 10, Some(u64::MAX), Some(1)),
-            UsageRow { key_id: None, ..used("k_1", 10, Some(9), Some(9)) },
+            used("k_1", 0, 10, 1),
+            used("k_1", 3_600, 20, 2),
+            UsageRow { user: "bob".to_owned(), cost: None, estimated: true, ..used("k_2", 3_600, 300, 3) },
+            UsageRow {
+                outcome: "timeout",
+                plugin: None,
+                model: Some("made up".into()),
+                ..used("k_2", 90_000, 0, 0)
+            },
+            used("k_3", 3_600, u64::MAX, 0),
         ] {
             usage.record(row);
         }
-        usage.flush().unwrap();
-        let sums = host.wait(usage.tokens_since(at(10))).unwrap();
-        let expected = [("k_1", 7), ("k_2", 0), ("k_3", u64::MAX)];
-        assert_eq!(sums, expected.map(|(key, sum)| (key.to_owned(), sum)).into());
+        let keys = sums(&host, by(UsageGroup::Key));
+        let names: Vec<_> = keys.groups.iter().map(|group| group.name.as_deref().unwrap()).collect();
+        assert_eq!(names, ["k_3", "k_2", "k_1"]);
+        let of_k_1 = UsageSum {
+            requests: 2,
+            prompt_tokens: 30,
+            completion_tokens: 3,
+            cost: Money::from_micros(24),
+            ..UsageSum::default()
+        };
+        assert_eq!(keys.groups[2].sum, of_k_1);
+        assert_eq!((keys.total.requests, keys.total.failed, keys.total.estimated), (5, 1, 1));
+        assert_eq!(keys.total.prompt_tokens, 1_000_000_000_330);
+        let models = sums(&host, by(UsageGroup::Model));
+        let names: Vec<_> = models.groups.iter().map(|group| group.name.as_deref()).collect();
+        assert_eq!(names, [Some("tiny"), None]);
+        let days = sums(&host, by(UsageGroup::Day));
+        let names: Vec<_> = days.groups.iter().map(|group| group.name.as_deref().unwrap()).collect();
+        assert_eq!(names, ["2033-05-19T00:00:00Z", "2033-05-18T00:00:00Z"]);
+        let page = sums(&host, UsageQuestion { limit: 1, offset: 1, ..by(UsageGroup::Hour) });
+        assert_eq!((page.groups.len(), page.has_more, page.total.requests), (1, true, 5));
+        let hour = UsageQuestion { from: at(3_600), to: at(3_601), ..by(UsageGroup::User) };
+        assert_eq!(sums(&host, hour).total.requests, 3);
+        let bobs = UsageQuestion { user: Some("bob".to_owned()), ..by(UsageGroup::User) };
+        assert_eq!(sums(&host, bobs).total.prompt_tokens, 300);
+        let mine = UsageQuestion { key_id: Some("k_1".to_owned()), ..by(UsageGroup::User) };
+        assert_eq!(sums(&host, mine).total.prompt_tokens, 30);
+    }
+
+    #[test]
+    fn what_was_used_so_far_is_told_for_keys_and_users() {
+        let host = TestStore::new();
+        for row in [
+            used("k_1", -2 * 86_400, 10, 1),
+            used("k_1", 0, 20, 2),
+            used("k_2", 0, 1, 0),
+            UsageRow { key_id: None, ..used("", 0, 5, 0) },
+            UsageRow { user: String::new(), key_id: None, ..used("", 0, 9, 9) },
+        ] {
+            host.store.usage.record(row);
+        }
+        host.store.usage.flush().unwrap();
+        let (day, month) = (at(-43_200), at(-5 * 86_400));
+        let used = host.wait(host.store.usage.used_so_far(day, month)).unwrap();
+        let told: Vec<_> = used
+            .iter()
+            .map(|used| {
+                let key = used.key_id.as_deref().unwrap_or("-");
+                (key, used.tokens_today, used.money_today.micros(), used.money_this_month.micros())
+            })
+            .collect();
+        assert_eq!(told, [("-", 28, 36, 48), ("k_1", 22, 12, 24), ("k_2", 1, 12, 12)]);
+    }
+
+    #[test]
+    fn what_was_asked_and_answered_goes_with_its_row() {
+        let host = TestStore::new();
+        let usage = bounded(&host, MOST_WAITING, 2);
+        let bodies = Bodies { request: Some("asked".to_owned()), answer: None };
+        usage.record(UsageRow { bodies: Some(Box::new(bodies.clone())), ..row("r_1") });
+        usage.record(row("r_2"));
+        let (records, kept) = host.wait(usage.of_request("r_1".to_owned())).unwrap();
+        assert_eq!((records.len(), kept), (1, Some(bodies)));
+        usage.record(row("r_3"));
+        let (records, kept) = host.wait(usage.of_request("r_1".to_owned())).unwrap();
+        assert_eq!((records, kept), (vec![], None));
+        let left = |connection: &Connection| {
+            Ok::<i64, StoreError>(
+                connection.query_row("SELECT count(*) FROM usage_bodies", [], |row| row.get(0))?,
+            )
+        };
+        assert_eq!(usage.database.read_blocking(left).unwrap(), 0);
+    }
+
+    #[test]
+    fn bodies_that_find_no_room_are_left_out_and_their_rows_are_not() {
+        let host = TestStore::new();
+        let buffer = &host.store.usage.buffer;
+        let large = || Box::new(Bodies { request: Some("x".repeat(MOST_BODIES / 2)), answer: None });
+        for _ in 0..3 {
+            buffer.push(UsageRow { bodies: Some(large()), ..row("r") });
+        }
+        let kept = buffer.lock().rows.iter().filter(|row| row.bodies.is_some()).count();
+        assert_eq!((kept, buffer.lock().rows.len()), (2, 3));
+        host.store.usage.flush().unwrap();
+        host.store.usage.flush().unwrap();
+        assert_eq!(buffer.lock().body_bytes, 0);
+    }
+
+    #[test]
+    fn a_row_is_found_by_everything_that_it_says() {
+        let host = TestStore::new();
+        host.store.usage.record(row("r_1"));
+        host.store.usage.record(UsageRow {
+            user: "bob".to_owned(),
+            model: Some("large".to_owned()),
+            plugin: Some("providers".parse().unwrap()),
+            outcome: "timeout",
+            at: at(10),
+            ..row("r_2")
+        });
+        let text = |text: &str| Some(text.to_owned());
+        for filter in [
+            UsageFilter { user: text("bob"), ..all() },
+            UsageFilter { model: text("large"), ..all() },
+            UsageFilter { plugin: text("providers"), ..all() },
+            UsageFilter { outcome: text("timeout"), ..all() },
+            UsageFilter { since: Some(at(10)), ..all() },
+            UsageFilter { user: text("bob"), model: text("large"), since: Some(at(0)), ..all() },
+        ] {
+            assert_eq!(requests(&host, filter.clone()), ["r_2"], "{filter:?}");
+        }
+        let none = UsageFilter { user: text("ada"), outcome: text("timeout"), ..all() };
+        assert_eq!(requests(&host, none), [""; 0]);
     }
 }

@@ -1,16 +1,15 @@
-//! What requests used, as it is read: pages for people, and sums for the quotas of keys.
+//! What requests used, as it is read: pages of rows, and one row with all that is known of it.
 //!
 //! Not how rows get there, which is `usage`'s own matter. The invariant: a number that a plugin made up
 //! breaks nothing here.
 
-use std::collections::HashMap;
-
-use bkg_sqlite::rusqlite::{self, Connection, Row, ToSql};
+use bkg_sqlite::rusqlite::{self, Connection, OptionalExtension, Row, ToSql};
 use jiff::Timestamp;
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::stored;
+use crate::money::Money;
 
 /// One row, as it is read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -46,6 +45,46 @@ pub struct UsageRecord {
     pub outcome: String,
     /// The HTTP status.
     pub status: u16,
+    /// The route that was asked, such as `POST /v1/chat/completions`; `null` for what a plugin asked.
+    pub route: Option<String>,
+    /// The model that answered, as its plugin knows it.
+    pub served_model: Option<String>,
+    /// Whether the tokens are an estimate, since the plugin did not say how many there were.
+    pub estimated: bool,
+    /// What it cost, by the prices of that time; `null` for a model without a price.
+    pub cost: Option<Money>,
+    /// The tries at having it answered, oldest first.
+    pub attempts: Vec<AttemptRecord>,
+    /// What went wrong.
+    pub error: Option<String>,
+}
+
+/// One try at having a request answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AttemptRecord {
+    /// Who was asked.
+    pub plugin: String,
+    /// The model, as that plugin knows it.
+    pub model: String,
+    /// The number of the instance that answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+    /// Milliseconds from the beginning of the request to that of the try.
+    pub began_ms: u32,
+    /// How many milliseconds it took, to the first part of the answer.
+    pub took_ms: u32,
+    /// `ok`, or the code of the error.
+    pub outcome: String,
+}
+
+/// What was asked and answered, redacted and cut; for keys that this is turned on for.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, JsonSchema)]
+pub struct Bodies {
+    /// What was asked.
+    pub request: Option<String>,
+    /// What was answered.
+    pub answer: Option<String>,
 }
 
 /// Which rows of the table.
@@ -59,11 +98,36 @@ pub struct UsageFilter {
     pub request_id: Option<String>,
     /// Only requests with this API key.
     pub key_id: Option<String>,
+    /// Only requests of this user.
+    pub user: Option<String>,
+    /// Only requests that named this model.
+    pub model: Option<String>,
+    /// Only requests that this plugin answered.
+    pub plugin: Option<String>,
+    /// Only requests that ended so: `ok`, or the code of an error.
+    pub outcome: Option<String>,
+    /// Only requests that began at this time or later.
+    pub since: Option<Timestamp>,
 }
 
 impl UsageFilter {
     /// The most rows that a page has.
     pub const MOST: usize = 1_000;
+
+    /// The newest rows, whatever they say.
+    pub fn newest(limit: usize) -> Self {
+        Self {
+            before: None,
+            limit,
+            request_id: None,
+            key_id: None,
+            user: None,
+            model: None,
+            plugin: None,
+            outcome: None,
+            since: None,
+        }
+    }
 }
 
 /// The rows that `filter` wants, newest first.
@@ -86,12 +150,50 @@ pub(super) fn page(connection: &Connection, filter: &UsageFilter) -> rusqlite::R
         });
         parameters.push((":key", key));
     }
+    for (column, value) in [
+        ("user", &filter.user),
+        ("model", &filter.model),
+        ("plugin", &filter.plugin),
+        ("outcome", &filter.outcome),
+    ] {
+        let Some(value) = value else { continue };
+        let (name, condition) = match column {
+            "user" => (":user", " AND user = :user"),
+            "model" => (":model", " AND model = :model"),
+            "plugin" => (":plugin", " AND plugin = :plugin"),
+            _ => (":outcome", " AND outcome = :outcome"),
+        };
+        wanted.push_str(condition);
+        parameters.push((name, value));
+    }
+    let since = filter.since.map(Timestamp::as_microsecond);
+    if let Some(since) = &since {
+        wanted.push_str(" AND at >= :since");
+        parameters.push((":since", since));
+    }
     let mut select = connection.prepare_cached(&format!(
-        "SELECT id, at, request_id, user, key_id, plugin, capability, model, prompt_tokens, completion_tokens,
-           first_byte_ms, total_ms, streamed, outcome, status
-         FROM usage WHERE id < :before{wanted} ORDER BY id DESC LIMIT :limit"
+        "SELECT {COLUMNS} FROM usage WHERE id < :before{wanted} ORDER BY id DESC LIMIT :limit"
     ))?;
     select.query_map(parameters.as_slice(), UsageRecord::read)?.collect()
+}
+
+const COLUMNS: &str = "id, at, request_id, user, key_id, plugin, capability, model, prompt_tokens, completion_tokens, \
+    first_byte_ms, total_ms, streamed, outcome, status, route, served_model, estimated, cost, attempts, error";
+
+/// The rows of one request, oldest first: its own, and those of what plugins asked on its behalf.
+pub(super) fn of_request(connection: &Connection, request_id: &str) -> rusqlite::Result<Vec<UsageRecord>> {
+    let mut select = connection.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM usage WHERE request_id = ?1 ORDER BY id LIMIT 100"
+    ))?;
+    select.query_map([request_id], UsageRecord::read)?.collect()
+}
+
+/// What was asked and answered in a row, where that was written down.
+pub(super) fn bodies(connection: &Connection, id: i64) -> rusqlite::Result<Option<Bodies>> {
+    connection
+        .prepare_cached("SELECT request, answer FROM usage_bodies WHERE id = ?1")?
+        .query_row([id], |row| Ok(Bodies { request: row.get(0)?, answer: row.get(1)? }))
+        .optional()
 }
 
 impl UsageRecord {
@@ -113,32 +215,17 @@ impl UsageRecord {
             streamed: row.get(12)?,
             outcome: row.get(13)?,
             status: row.get(14)?,
+            route: row.get(15)?,
+            served_model: row.get(16)?,
+            estimated: row.get(17)?,
+            cost: tokens(row, 18)?.map(Money::from_micros),
+            attempts: row
+                .get::<_, Option<String>>(19)?
+                .and_then(|text| serde_json::from_str(&text).ok())
+                .unwrap_or_default(),
+            error: row.get(20)?,
         })
     }
-}
-
-/// How many tokens each key has used since a moment, read and written.
-pub(super) fn tokens_since(
-    connection: &Connection,
-    since: Timestamp,
-) -> rusqlite::Result<HashMap<String, u64>> {
-    let mut select = connection.prepare_cached(
-        "SELECT key_id, prompt_tokens, completion_tokens FROM usage WHERE at >= ?1 AND key_id IS NOT NULL",
-    )?;
-    let mut sums = HashMap::<String, u64>::new();
-    let mut rows = select.query([since.as_microsecond()])?;
-    while let Some(row) = rows.next()? {
-        // Not `sum()`, which fails where plugins claim more tokens than fit a number.
-        let used = tokens(row, 1)?.unwrap_or(0).saturating_add(tokens(row, 2)?.unwrap_or(0));
-        let key = row.get_ref(0)?.as_str()?;
-        match sums.get_mut(key) {
-            Some(sum) => *sum = sum.saturating_add(used),
-            None => {
-                sums.insert(key.to_owned(), used);
-            }
-        }
-    }
-    Ok(sums)
 }
 
 fn tokens(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<u64>> {
