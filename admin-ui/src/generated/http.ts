@@ -1,6 +1,72 @@
 // Written by `scripts/generate` from `crates/bkg/schemas`: change the routes or messages instead.
 
 export interface paths {
+    "/v1/responses": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Have a response made
+         * @description OpenAI's Responses API as a translation of a chat. Nothing is kept between requests.
+         *
+         *     Needs the scope `llm.chat`.
+         */
+        post: operations["postV1Responses"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/messages": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Have a message written
+         * @description Anthropic's Messages API as a translation of a chat. The key may also come in `x-api-key`.
+         *
+         *     Needs the scope `llm.chat`.
+         */
+        post: operations["postV1Messages"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/messages/count_tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Estimate the tokens of a message
+         * @description An estimate: a token is taken to have four bytes, an image 1,600 tokens. No plugin is asked.
+         *
+         *     Needs the scope `llm.chat`.
+         */
+        post: operations["postV1MessagesCountTokens"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/chat/completions": {
         parameters: {
             query?: never;
@@ -1485,6 +1551,33 @@ export interface components {
         AllTelemetry: {
             plugins: components["schemas"]["PluginTelemetry"][];
         };
+        /** @description The body of every answer at and below `/v1/messages` that is an error. */
+        AnthropicErrorBody: {
+            /** @description `error`. */
+            type: string;
+            error: components["schemas"]["AnthropicErrorObject"];
+            /** @description The `request-id` of the answer. */
+            request_id: string | null;
+        };
+        /** @description What programs can rely on. */
+        AnthropicErrorDetails: {
+            /** @description What went wrong, as a word of the error table. */
+            error_code: components["schemas"]["ErrorWord"];
+            /** @description The parameter that was wrong. */
+            param: string | null;
+        } & {
+            [key: string]: unknown;
+        };
+        /** @enum {string} */
+        AnthropicErrorKind: "api_error" | "authentication_error" | "invalid_request_error" | "not_found_error" | "overloaded_error" | "permission_error" | "rate_limit_error" | "request_too_large" | "timeout_error";
+        /** @description What went wrong, in the words of Anthropic's clients. */
+        AnthropicErrorObject: {
+            /** @description What kind of failure it is. */
+            type: components["schemas"]["AnthropicErrorKind"];
+            /** @description What happened, to what, and what to do next. */
+            message: string;
+            details: components["schemas"]["AnthropicErrorDetails"];
+        };
         /** @description How an edit took effect. */
         Applied: "unchanged" | "hot" | "restarted" | "restarting" | "next-start" | "later";
         /** @description A page of the audit log. */
@@ -1801,6 +1894,21 @@ export interface components {
             limits: components["schemas"]["LimitMeans"];
             /** @description What could not be done as wanted, one sentence each. */
             notes: string[];
+        };
+        /** @description What is to be counted: a request for a message without what bounds its answer. */
+        CountRequest: {
+            /** @description One of `/v1/models`. */
+            model: string;
+            /** @description The conversation so far. */
+            messages: {
+                [key: string]: unknown;
+            }[];
+            /** @description The tools that the model may want used. */
+            tools?: {
+                [key: string]: unknown;
+            }[] | null;
+        } & {
+            [key: string]: unknown;
         };
         /** @description A user name and a password. */
         Credentials: {
@@ -2429,6 +2537,40 @@ export interface components {
             /** @description Where there may be more of what was asked for. */
             next?: components["schemas"]["NextMergedPage"] | null;
         };
+        /** @description An event of a message. */
+        MessageEvent: {
+            /** @description What happened; the name of the event. */
+            type: string;
+        } & {
+            [key: string]: unknown;
+        };
+        /**
+         * @description What a message is wanted of. Members that are not named here are passed on if a chat knows them, and
+         *     refused by name otherwise.
+         */
+        MessageRequest: {
+            /** @description One of `/v1/models`. */
+            model: string;
+            /** @description The conversation so far. */
+            messages: {
+                [key: string]: unknown;
+            }[];
+            /**
+             * Format: uint64
+             * @description How many tokens the answer may have.
+             */
+            max_tokens: number;
+            /** @description Whether the answer comes as events. */
+            stream?: boolean | null;
+            /** @description The tools that the model may want used. */
+            tools?: {
+                [key: string]: unknown;
+            }[] | null;
+            /** @description Texts at which the model stops. */
+            stop_sequences?: string[] | null;
+        } & {
+            [key: string]: unknown;
+        };
         /** @description What became of an edit that was given up. */
         MirrorDiscard: {
             /** @description Where what was written by hand is now; absent if there was nothing. */
@@ -2472,6 +2614,55 @@ export interface components {
              * @description The length of its embedding vectors.
              */
             dimensions?: number | null;
+        };
+        /** @description A message of the model. */
+        ModelMessage: {
+            /** @description Its id. */
+            id: string;
+            /** @description `message`. */
+            type: string;
+            /** @description `assistant`. */
+            role: string;
+            /** @description Which model answered. */
+            model: string;
+            /** @description What it said, thought and wants used. */
+            content: {
+                [key: string]: unknown;
+            }[];
+            /** @description Why it went no further. */
+            stop_reason: string | null;
+            /** @description How many tokens were used. */
+            usage: {
+                [key: string]: unknown;
+            };
+        } & {
+            [key: string]: unknown;
+        };
+        /** @description A response, or one event on its way. */
+        ModelResponse: {
+            /** @description Its id. */
+            id: string;
+            /** @description `response`. */
+            object: string;
+            /**
+             * Format: int64
+             * @description When it was made, in seconds since 1970.
+             */
+            created_at: number;
+            /** @description `completed`, or `incomplete` for `incomplete_details`. */
+            status: string;
+            /** @description Which model answered. */
+            model: string;
+            /** @description What it said, thought and wants called. */
+            output: {
+                [key: string]: unknown;
+            }[];
+            /** @description How many tokens were used; null if the plugin does not say. */
+            usage: {
+                [key: string]: unknown;
+            } | null;
+        } & {
+            [key: string]: unknown;
         };
         /**
          * @description When a change takes effect.
@@ -2867,6 +3058,47 @@ export interface components {
              */
             threads: number;
         };
+        /** @description An event of a response. */
+        ResponseEvent: {
+            /** @description What happened; the name of the event. */
+            type: string;
+            /**
+             * Format: uint64
+             * @description Which event it is, from 0.
+             */
+            sequence_number: number;
+        } & {
+            [key: string]: unknown;
+        };
+        /**
+         * @description What a response is wanted of. Members that are not named here are passed on if a chat knows them, and
+         *     refused by name otherwise.
+         */
+        ResponseRequest: {
+            /** @description One of `/v1/models`. */
+            model: string;
+            /** @description The conversation so far: a text, or all its items. */
+            input: string | {
+                [key: string]: unknown;
+            }[];
+            /** @description What the model is told first. */
+            instructions?: string | null;
+            /** @description Whether the answer comes as events. */
+            stream?: boolean | null;
+            /** @description The functions that the model may want called. */
+            tools?: {
+                [key: string]: unknown;
+            }[] | null;
+            /**
+             * Format: uint64
+             * @description How many tokens the answer may have.
+             */
+            max_output_tokens?: number | null;
+            /** @description Nothing is kept: only false can be honoured. */
+            store?: boolean | null;
+        } & {
+            [key: string]: unknown;
+        };
         /** @description When a plugin is started again after it ended. */
         RestartPolicy: "always" | "on-failure" | "never";
         /** @description A revision as operators see it. */
@@ -3233,6 +3465,16 @@ export interface components {
              */
             expiresAt: string;
         };
+        /** @description How many tokens a prompt has. */
+        TokenCount: {
+            /**
+             * Format: uint64
+             * @description The number.
+             */
+            input_tokens: number;
+            /** @description That it is an estimate: always. */
+            estimated: boolean;
+        };
         /** @description A function that a language model may call. */
         Tool: {
             /** @description The function's name. */
@@ -3438,6 +3680,180 @@ export interface components {
         };
     };
     responses: {
+        /** @description `conflict`: The state changed meanwhile, or does not allow the action. */
+        AnthropicConflict: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["AnthropicErrorBody"];
+            };
+        };
+        /** @description `forbidden`: The caller lacks the scope. */
+        AnthropicForbidden: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["AnthropicErrorBody"];
+            };
+        };
+        /** @description `internal`: The host failed. */
+        AnthropicInternal: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["AnthropicErrorBody"];
+            };
+        };
+        /** @description `invalid_request`: The request is not valid: its syntax, a parameter, or a combination of them. */
+        AnthropicInvalidRequest: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["AnthropicErrorBody"];
+            };
+        };
+        /** @description `misdirected_request`: The request was sent to a server that does not answer for that host name. */
+        AnthropicMisdirectedRequest: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["AnthropicErrorBody"];
+            };
+        };
+        /**
+         * @description `not_found`: What was named does not exist.
+         *
+         *     `model_not_found`: No plugin offers the model, or the caller may not use it.
+         */
+        AnthropicNotFoundOrModelNotFound: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["AnthropicErrorBody"];
+            };
+        };
+        /** @description `payload_too_large`: The body, frame or answer is larger than the limit. */
+        AnthropicPayloadTooLarge: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["AnthropicErrorBody"];
+            };
+        };
+        /**
+         * @description `plugin_error`: The plugin failed, or its answer broke the protocol.
+         *
+         *     `plugin_disconnected`: The plugin's session ended before it answered.
+         */
+        AnthropicPluginErrorOrPluginDisconnected: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["AnthropicErrorBody"];
+            };
+        };
+        /** @description `plugin_unavailable`: No ready instance serves the capability. */
+        AnthropicPluginUnavailable: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                "retry-after": components["headers"]["RetryAfter"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["AnthropicErrorBody"];
+            };
+        };
+        /**
+         * @description `plugin_unavailable`: No ready instance serves the capability.
+         *
+         *     `overloaded`: The queue is full, or waiting in it took too long.
+         */
+        AnthropicPluginUnavailableOrOverloaded: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                "retry-after": components["headers"]["RetryAfter"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["AnthropicErrorBody"];
+            };
+        };
+        /**
+         * @description `rate_limited`: Too many requests in too short a time.
+         *
+         *     `quota_exceeded`: The budget of the key or user is used up.
+         */
+        AnthropicRateLimitedOrQuotaExceeded: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                "retry-after": components["headers"]["RetryAfter"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["AnthropicErrorBody"];
+            };
+        };
+        /** @description `timeout`: The deadline passed before the answer came. */
+        AnthropicTimeout: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["AnthropicErrorBody"];
+            };
+        };
+        /** @description `unauthorized`: The credential is missing, unknown, expired or revoked. */
+        AnthropicUnauthorized: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                "www-authenticate": components["headers"]["WwwAuthenticate"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["AnthropicErrorBody"];
+            };
+        };
+        /** @description `unsupported_media_type`: The body's content type is not one that the route reads. */
+        AnthropicUnsupportedMediaType: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "x-bkg-error-source": components["headers"]["ErrorSource"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["AnthropicErrorBody"];
+            };
+        };
         /** @description `conflict`: The state changed meanwhile, or does not allow the action. */
         Conflict: {
             headers: {
@@ -3885,6 +4301,127 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    postV1Responses: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ResponseRequest"];
+            };
+        };
+        responses: {
+            /**
+             * @description The response.
+             *
+             *     With `stream`, its events.
+             */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelResponse"];
+                    "text/event-stream": components["schemas"]["ResponseEvent"];
+                };
+            };
+            400: components["responses"]["OpenAiInvalidRequest"];
+            401: components["responses"]["OpenAiInvalidApiKey"];
+            403: components["responses"]["OpenAiForbidden"];
+            404: components["responses"]["OpenAiNotFoundOrModelNotFound"];
+            409: components["responses"]["OpenAiConflict"];
+            413: components["responses"]["OpenAiPayloadTooLarge"];
+            415: components["responses"]["OpenAiUnsupportedMediaType"];
+            421: components["responses"]["OpenAiMisdirectedRequest"];
+            429: components["responses"]["OpenAiRateLimitExceededOrInsufficientQuota"];
+            500: components["responses"]["OpenAiInternal"];
+            502: components["responses"]["OpenAiPluginErrorOrPluginDisconnected"];
+            503: components["responses"]["OpenAiPluginUnavailableOrOverloaded"];
+            504: components["responses"]["OpenAiTimeout"];
+        };
+    };
+    postV1Messages: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MessageRequest"];
+            };
+        };
+        responses: {
+            /**
+             * @description The message.
+             *
+             *     With `stream`, its events.
+             */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelMessage"];
+                    "text/event-stream": components["schemas"]["MessageEvent"];
+                };
+            };
+            400: components["responses"]["AnthropicInvalidRequest"];
+            401: components["responses"]["AnthropicUnauthorized"];
+            403: components["responses"]["AnthropicForbidden"];
+            404: components["responses"]["AnthropicNotFoundOrModelNotFound"];
+            409: components["responses"]["AnthropicConflict"];
+            413: components["responses"]["AnthropicPayloadTooLarge"];
+            415: components["responses"]["AnthropicUnsupportedMediaType"];
+            421: components["responses"]["AnthropicMisdirectedRequest"];
+            429: components["responses"]["AnthropicRateLimitedOrQuotaExceeded"];
+            500: components["responses"]["AnthropicInternal"];
+            502: components["responses"]["AnthropicPluginErrorOrPluginDisconnected"];
+            503: components["responses"]["AnthropicPluginUnavailableOrOverloaded"];
+            504: components["responses"]["AnthropicTimeout"];
+        };
+    };
+    postV1MessagesCountTokens: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CountRequest"];
+            };
+        };
+        responses: {
+            /** @description The estimate. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TokenCount"];
+                };
+            };
+            400: components["responses"]["AnthropicInvalidRequest"];
+            401: components["responses"]["AnthropicUnauthorized"];
+            403: components["responses"]["AnthropicForbidden"];
+            413: components["responses"]["AnthropicPayloadTooLarge"];
+            415: components["responses"]["AnthropicUnsupportedMediaType"];
+            421: components["responses"]["AnthropicMisdirectedRequest"];
+            429: components["responses"]["AnthropicRateLimitedOrQuotaExceeded"];
+            500: components["responses"]["AnthropicInternal"];
+            503: components["responses"]["AnthropicPluginUnavailable"];
+            504: components["responses"]["AnthropicTimeout"];
+        };
+    };
     postV1ChatCompletions: {
         parameters: {
             query?: never;

@@ -1,7 +1,8 @@
 //! What went wrong, as it is told to others: one type for HTTP, and the wire form for plugins.
 //!
 //! The only place where failures become statuses. The invariant: a failure of a plugin never looks
-//! like a fault of the caller's credential, and every body has the same four members.
+//! like a fault of the caller's credential, and every body has the same four members, or those that
+//! Anthropic's clients read.
 
 use std::time::Duration;
 
@@ -43,18 +44,29 @@ pub enum Dialect {
     Backplane,
     /// OpenAI's, below `/v1`.
     OpenAi,
+    /// Anthropic's, at and below `/v1/messages`.
+    Anthropic,
 }
 
 impl Dialect {
     /// Whose names the errors of a path use.
     pub fn of_path(path: &str) -> Self {
-        if path == "/v1" || path.starts_with("/v1/") { Self::OpenAi } else { Self::Backplane }
+        let is_below = |root: &str| {
+            path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        if is_below("/v1/messages") {
+            Self::Anthropic
+        } else if is_below("/v1") {
+            Self::OpenAi
+        } else {
+            Self::Backplane
+        }
     }
 
     /// The word for a code.
     pub fn word(self, code: ErrorCode) -> &'static str {
         match self {
-            Self::Backplane => code.as_str(),
+            Self::Backplane | Self::Anthropic => code.as_str(),
             Self::OpenAi => openai_code(code),
         }
     }
@@ -64,6 +76,7 @@ impl Dialect {
         match self {
             Self::Backplane => generator.subschema_for::<ErrorBody>(),
             Self::OpenAi => generator.subschema_for::<OpenAiErrorBody>(),
+            Self::Anthropic => generator.subschema_for::<AnthropicErrorBody>(),
         }
     }
 }
@@ -121,6 +134,54 @@ error_body!(
     "The body of every answer below `/v1` that is an error.",
     "What went wrong, in the words of OpenAI's clients."
 );
+
+/// The body of every answer at and below `/v1/messages` that is an error.
+#[derive(JsonSchema)]
+#[allow(dead_code, reason = "a type for the reference alone")]
+pub(crate) struct AnthropicErrorBody {
+    /// `error`.
+    r#type: String,
+    error: AnthropicErrorObject,
+    /// The `request-id` of the answer.
+    request_id: Option<String>,
+}
+
+/// What went wrong, in the words of Anthropic's clients.
+#[derive(JsonSchema)]
+#[allow(dead_code, reason = "a type for the reference alone")]
+struct AnthropicErrorObject {
+    /// What kind of failure it is.
+    r#type: AnthropicKind,
+    /// What happened, to what, and what to do next.
+    message: String,
+    details: AnthropicErrorDetails,
+}
+
+/// What programs can rely on.
+#[derive(JsonSchema)]
+#[schemars(extend("additionalProperties" = true))]
+#[allow(dead_code, reason = "a type for the reference alone")]
+struct AnthropicErrorDetails {
+    /// What went wrong, as a word of the error table.
+    error_code: ErrorWord,
+    /// The parameter that was wrong.
+    param: Option<String>,
+}
+
+/// The kinds of failures that an error body names, in Anthropic's words.
+struct AnthropicKind;
+
+impl JsonSchema for AnthropicKind {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "AnthropicErrorKind".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let mut kinds: Vec<_> = ErrorCode::ALL.iter().map(|code| anthropic_kind(*code)).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        json_schema!({ "type": "string", "enum": kinds })
+    }
+}
 
 /// The kinds of failures that an error body names.
 struct Kind;
@@ -215,6 +276,9 @@ impl Problem {
 
     /// The body: `{"error": {"message", "type", "param", "code", "details"?}}`.
     pub fn body(&self, dialect: Dialect) -> Value {
+        if dialect == Dialect::Anthropic {
+            return self.anthropic_body(None);
+        }
         let mut error = json!({
             "message": self.message,
             "type": kind(self.code),
@@ -227,10 +291,38 @@ impl Problem {
         json!({ "error": error })
     }
 
+    /// The body that Anthropic's clients read: `{"type": "error", "error": {"type", "message", "details"},
+    /// "request_id"}`.
+    pub fn anthropic_body(&self, request_id: Option<&str>) -> Value {
+        let mut details = json!({ "error_code": self.code.as_str(), "param": self.param });
+        if let Some(Ok(Value::Object(more))) = self.details.as_ref().map(RawJson::read::<Value>)
+            && let Some(details) = details.as_object_mut()
+        {
+            for (name, value) in more {
+                details.entry(name).or_insert(value);
+            }
+        }
+        let error =
+            json!({ "type": anthropic_kind(self.code), "message": self.message, "details": details });
+        json!({ "type": "error", "error": error, "request_id": request_id })
+    }
+
+    /// The response to a request, in the names of `dialect`, of which some tell the request's id in the body.
+    pub fn response_to(&self, dialect: Dialect, request_id: Option<&str>) -> Response {
+        match dialect {
+            Dialect::Anthropic => self.response_with(&self.anthropic_body(request_id)),
+            Dialect::Backplane | Dialect::OpenAi => self.response(dialect),
+        }
+    }
+
     /// The response, in the names of `dialect`.
     pub fn response(&self, dialect: Dialect) -> Response {
+        self.response_with(&self.body(dialect))
+    }
+
+    fn response_with(&self, body: &Value) -> Response {
         let status = StatusCode::from_u16(self.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = (status, axum::Json(self.body(dialect))).into_response();
+        let mut response = (status, axum::Json(body)).into_response();
         let headers = response.headers_mut();
         let source = match self.source {
             Source::Host => "host",
@@ -260,6 +352,21 @@ fn kind(code: ErrorCode) -> &'static str {
         ErrorCode::QuotaExceeded => "insufficient_quota",
         _ if code.status() < 500 => "invalid_request_error",
         _ => "server_error",
+    }
+}
+
+/// The `type` of an error in Anthropic's words.
+fn anthropic_kind(code: ErrorCode) -> &'static str {
+    match code {
+        ErrorCode::Unauthorized => "authentication_error",
+        ErrorCode::Forbidden | ErrorCode::ReauthRequired => "permission_error",
+        ErrorCode::RateLimited | ErrorCode::QuotaExceeded => "rate_limit_error",
+        ErrorCode::Overloaded | ErrorCode::PluginUnavailable => "overloaded_error",
+        ErrorCode::Timeout => "timeout_error",
+        ErrorCode::PayloadTooLarge => "request_too_large",
+        ErrorCode::NotFound | ErrorCode::ModelNotFound => "not_found_error",
+        _ if code.status() < 500 => "invalid_request_error",
+        _ => "api_error",
     }
 }
 
@@ -399,6 +506,26 @@ pub fn wire_error(error: &CallError) -> WireError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn anthropics_clients_hear_their_words_where_they_ask() {
+        let words = |path| match Dialect::of_path(path) {
+            Dialect::Backplane => "backplane",
+            Dialect::OpenAi => "openai",
+            Dialect::Anthropic => "anthropic",
+        };
+        assert_eq!(words("/v1/messages"), "anthropic");
+        assert_eq!(words("/v1/messages/count_tokens"), "anthropic");
+        assert_eq!(words("/v1/messages-of-mine"), "openai");
+        assert_eq!(words("/v1"), "openai");
+        assert_eq!(words("/v1x"), "backplane");
+        let problem = Problem::invalid("`n` must be 1").param("n").with_details(&json!({ "most": 1 }));
+        let details = json!({ "error_code": "invalid_request", "param": "n", "most": 1 });
+        let error =
+            json!({ "type": "invalid_request_error", "message": "`n` must be 1", "details": details });
+        let body = json!({ "type": "error", "error": error, "request_id": "r" });
+        assert_eq!(problem.anthropic_body(Some("r")), body);
+    }
 
     #[test]
     fn whatever_is_unavailable_or_overloaded_says_when_to_come_back() {

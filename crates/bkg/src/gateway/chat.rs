@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::sse::{self, Rewrite};
-use super::{Gateway, with_member};
+use super::{Gateway, Members, raw, with_member};
 use crate::dispatcher::Answer;
 use crate::error::Problem;
 use crate::web::{Call, Meter, members};
@@ -22,6 +22,7 @@ pub(super) struct Wanted {
     model: Option<String>,
     pub(super) stream: bool,
     pub(super) usage: bool,
+    stream_options: Members,
 }
 
 impl Wanted {
@@ -31,18 +32,29 @@ impl Wanted {
         struct Request {
             model: Option<String>,
             stream: Option<bool>,
-            stream_options: Option<Map<String, Value>>,
+            stream_options: Option<Members>,
         }
         let request: Request = members(body)?;
-        let usage = match request.stream_options.as_ref().and_then(|options| options.get("include_usage")) {
-            None | Some(Value::Null) => false,
-            Some(Value::Bool(usage)) => *usage,
+        let stream_options = request.stream_options.unwrap_or_default();
+        let usage = match stream_options.get("include_usage").map(|value| value.get()) {
+            None | Some("null" | "false") => false,
+            Some("true") => true,
             Some(_) => {
                 let message = "`stream_options.include_usage` must be true or false";
                 return Err(Problem::invalid(message).param("stream_options"));
             }
         };
-        Ok(Self { model: request.model, stream: request.stream.unwrap_or(false), usage })
+        let stream = request.stream.unwrap_or(false);
+        Ok(Self { model: request.model, stream, usage, stream_options })
+    }
+}
+
+impl Wanted {
+    /// The `stream_options` with the usage asked for, the rest as the client wrote it.
+    fn with_usage(&self) -> Members {
+        let mut options = self.stream_options.clone();
+        options.insert("include_usage".to_owned(), raw(&true));
+        options
     }
 }
 
@@ -72,20 +84,19 @@ pub(super) async fn ask(
     let streamed = |payload: &RawJson| match (wanted.stream, wanted.usage) {
         (false, _) => Ok(None),
         (true, true) => Ok(Some(payload.clone())),
-        (true, false) => {
-            with_member(payload, "stream_options", &json!({ "include_usage": true })).map(Some)
-        }
+        (true, false) => with_member(payload, "stream_options", &wanted.with_usage()).map(Some),
     };
     gateway.ask(call, &gateway.chat, wanted.model.as_deref(), body, streamed).await
 }
 
 /// The answer, if it can be a completion at all: a client would read `null` as one without choices.
 fn completion(data: RawJson) -> Result<RawJson, Problem> {
-    if data.as_str().trim_start().starts_with('{') {
-        Ok(data)
-    } else {
-        Err(no_completion("it is no object"))
-    }
+    object(data, "it is no object")
+}
+
+/// What a plugin answered, if it is an object; else the failure with the reason.
+fn object(data: RawJson, why: &str) -> Result<RawJson, Problem> {
+    if data.as_str().trim_start().starts_with('{') { Ok(data) } else { Err(no_completion(why)) }
 }
 
 /// The plugin's answer is not what its capability promises.
@@ -108,6 +119,7 @@ struct ChatChunks {
 
 impl Rewrite for ChatChunks {
     fn chunk(&mut self, data: RawJson) -> Result<Option<RawJson>, Problem> {
+        let data = object(data, "one of its chunks is no object")?;
         Ok((self.wants_usage || !is_usage_chunk(&data)).then_some(data))
     }
 }
@@ -209,29 +221,46 @@ fn number_tool_calls(message: &mut Map<String, Value>) {
 mod tests {
     use super::*;
 
-    fn raw(value: Value) -> RawJson {
+    fn json(value: Value) -> RawJson {
         RawJson::from(value)
     }
 
     #[test]
     fn an_answer_that_is_no_object_is_the_plugins_failure() {
         for answer in [json!(null), json!("hi"), json!([])] {
-            assert_eq!(completion(raw(answer)), Err(no_completion("it is no object")));
+            assert_eq!(completion(json(answer)), Err(no_completion("it is no object")));
         }
-        assert_eq!(completion(raw(json!({ "id": 1 }))), Ok(raw(json!({ "id": 1 }))));
+        assert_eq!(completion(json(json!({ "id": 1 }))), Ok(json(json!({ "id": 1 }))));
+    }
+
+    #[test]
+    fn a_chunk_that_is_no_object_breaks_the_stream() {
+        for chunk in [json!(null), json!("[DONE]"), json!([{}])] {
+            let mut chunks = ChatChunks { wants_usage: false };
+            assert_eq!(chunks.chunk(json(chunk)), Err(no_completion("one of its chunks is no object")));
+        }
+    }
+
+    #[test]
+    fn asking_for_the_usage_leaves_the_other_options_of_a_stream_as_they_are() {
+        let body = r#"{"stream":true,"stream_options":{"x":1.0,"include_usage":false,"y":null}}"#;
+        let wanted = Wanted::read(&RawJson::parse(body).unwrap()).unwrap();
+        assert!(!wanted.usage);
+        let options = RawJson::of(&wanted.with_usage());
+        assert_eq!(options.as_str(), r#"{"x":1.0,"include_usage":true,"y":null}"#);
     }
 
     #[test]
     fn only_a_chunk_without_choices_is_the_usage_chunk() {
-        assert!(is_usage_chunk(&raw(json!({ "choices": [], "usage": { "total_tokens": 1 } }))));
-        assert!(!is_usage_chunk(&raw(json!({ "choices": [{}], "usage": { "total_tokens": 1 } }))));
-        assert!(!is_usage_chunk(&raw(json!({ "choices": [], "usage": null }))));
-        assert!(!is_usage_chunk(&raw(json!({ "choices": [] }))));
+        assert!(is_usage_chunk(&json(json!({ "choices": [], "usage": { "total_tokens": 1 } }))));
+        assert!(!is_usage_chunk(&json(json!({ "choices": [{}], "usage": { "total_tokens": 1 } }))));
+        assert!(!is_usage_chunk(&json(json!({ "choices": [], "usage": null }))));
+        assert!(!is_usage_chunk(&json(json!({ "choices": [] }))));
     }
 
     #[test]
     fn a_whole_answer_becomes_role_content_finish_and_usage() {
-        let completion = raw(json!({
+        let completion = json(json!({
             "id": "c", "created": 7, "model": "m", "usage": { "total_tokens": 3 },
             "choices": [{
                 "index": 0, "finish_reason": "tool_calls", "logprobs": { "content": [] },

@@ -1,17 +1,26 @@
-//! `/v1`: what OpenAI's clients speak, answered by whichever plugin serves the model; and the routes that
-//! plugins have of their own (`plugin_routes`).
+//! `/v1`: what OpenAI's and Anthropic's clients speak, answered by whichever plugin serves the model; and the
+//! routes that plugins have of their own (`plugin_routes`).
 //!
-//! Bodies pass through unread but for the few members that decide where they go. The invariant: what
-//! a client sees is a correct answer or a correct error; a broken stream never looks complete.
+//! Bodies pass through unread but for the few members that decide where they go; `responses` and `messages`
+//! are translations onto `llm.chat`. The invariant: what a client sees is a correct answer or a correct
+//! error; a broken stream never looks complete.
 
 mod attempts;
 mod chat;
 mod completions;
+mod conversation;
 mod embeddings;
+#[cfg(test)]
+mod golden;
+mod messages;
 mod models;
+mod object;
+mod parts;
 pub mod plugin_routes;
+mod responses;
 mod schema;
 mod sse;
+mod translation;
 
 use std::sync::Arc;
 
@@ -73,7 +82,29 @@ pub fn routes(routes: Routes, gateway: &Arc<Gateway>) -> Routes {
         .path::<String>("id", "The model's id, which may contain slashes, encoded or not.")
         .answers::<models::Model>(200, "The model.")
         .errors(&[ErrorCode::ModelNotFound]);
+    let responses = ask("/v1/responses", "llm.chat", "Have a response made")
+        .describe("OpenAI's Responses API as a translation of a chat. Nothing is kept between requests.")
+        .takes::<schema::ResponseRequest>()
+        .answers::<schema::ModelResponse>(200, "The response.")
+        .streams::<schema::ResponseEvent>(200, "With `stream`, its events.");
+    let messages = ask("/v1/messages", "llm.chat", "Have a message written")
+        .describe(
+            "Anthropic's Messages API as a translation of a chat. The key may also come in `x-api-key`.",
+        )
+        .takes::<schema::MessageRequest>()
+        .answers::<schema::ModelMessage>(200, "The message.")
+        .streams::<schema::MessageEvent>(200, "With `stream`, its events.");
+    let count = Endpoint::post("/v1/messages/count_tokens", Access::Scope("llm.chat"))
+        .summary(Tag::OpenAi, "Estimate the tokens of a message")
+        .describe(
+            "An estimate: a token is taken to have four bytes, an image 1,600 tokens. No plugin is asked.",
+        )
+        .takes::<schema::CountRequest>()
+        .answers::<messages::TokenCount>(200, "The estimate.");
     routes
+        .add(responses, gateway, responses::create)
+        .add(messages, gateway, messages::create)
+        .add(count, gateway, messages::count_tokens)
         .add(chat, gateway, chat::create)
         .add(completions, gateway, completions::create)
         .add(embeddings, gateway, embeddings::create)
@@ -124,6 +155,7 @@ impl Gateway {
         body: RawJson,
         streamed: impl Fn(&RawJson) -> Result<Option<RawJson>, Problem>,
     ) -> Result<(Answer, Meter), Problem> {
+        let model = model.map(of_a_models_length).transpose()?;
         let mut lineage = call.lineage(self.limits.request_timeout);
         let mut meter = self.metering.begin(&lineage, capability, model);
         lineage.traceparent = meter.traceparent();
@@ -144,6 +176,22 @@ impl Gateway {
         }
         Ok((answer, meter))
     }
+}
+
+/// The longest name of a model that is looked up, in bytes. The name stands in the list of requests, so a
+/// client must not choose how much room that takes.
+const LONGEST_MODEL: usize = 512;
+
+/// A name that a client gave for a model, unless it is longer than any model's.
+fn of_a_models_length(model: &str) -> Result<&str, Problem> {
+    if model.len() <= LONGEST_MODEL {
+        return Ok(model);
+    }
+    let message = format!(
+        "`model` has {} bytes and no model's name has more than {LONGEST_MODEL}: name one that `/v1/models` lists",
+        model.len()
+    );
+    Err(Problem::invalid(message).param("model"))
 }
 
 /// An object whose members keep their order and their text.

@@ -81,6 +81,112 @@ shapes! {
         usage: Option<Map<String, Value>>,
     }
 
+    /// What a response is wanted of. Members that are not named here are passed on if a chat knows them, and
+    /// refused by name otherwise.
+    #[schemars(extend("additionalProperties" = true))]
+    ResponseRequest {
+        /// One of `/v1/models`.
+        model: String,
+        /// The conversation so far: a text, or all its items.
+        input: ResponseInput,
+        /// What the model is told first.
+        instructions: Option<String>,
+        /// Whether the answer comes as events.
+        stream: Option<bool>,
+        /// The functions that the model may want called.
+        tools: Option<Vec<Map<String, Value>>>,
+        /// How many tokens the answer may have.
+        max_output_tokens: Option<u64>,
+        /// Nothing is kept: only false can be honoured.
+        store: Option<bool>,
+    }
+
+    /// A response, or one event on its way.
+    #[schemars(extend("additionalProperties" = true))]
+    ModelResponse {
+        /// Its id.
+        id: String,
+        /// `response`.
+        object: String,
+        /// When it was made, in seconds since 1970.
+        created_at: i64,
+        /// `completed`, or `incomplete` for `incomplete_details`.
+        status: String,
+        /// Which model answered.
+        model: String,
+        /// What it said, thought and wants called.
+        output: Vec<Map<String, Value>>,
+        /// How many tokens were used; null if the plugin does not say.
+        usage: Option<Map<String, Value>>,
+    }
+
+    /// An event of a response.
+    #[schemars(extend("additionalProperties" = true))]
+    ResponseEvent {
+        /// What happened; the name of the event.
+        r#type: String,
+        /// Which event it is, from 0.
+        sequence_number: u64,
+    }
+
+    /// What a message is wanted of. Members that are not named here are passed on if a chat knows them, and
+    /// refused by name otherwise.
+    #[schemars(extend("additionalProperties" = true))]
+    MessageRequest {
+        /// One of `/v1/models`.
+        model: String,
+        /// The conversation so far.
+        #[schemars(length(min = 1))]
+        messages: Vec<Map<String, Value>>,
+        /// How many tokens the answer may have.
+        #[schemars(range(min = 1))]
+        max_tokens: u64,
+        /// Whether the answer comes as events.
+        stream: Option<bool>,
+        /// The tools that the model may want used.
+        tools: Option<Vec<Map<String, Value>>>,
+        /// Texts at which the model stops.
+        stop_sequences: Option<Vec<String>>,
+    }
+
+    /// What is to be counted: a request for a message without what bounds its answer.
+    #[schemars(extend("additionalProperties" = true))]
+    CountRequest {
+        /// One of `/v1/models`.
+        model: String,
+        /// The conversation so far.
+        #[schemars(length(min = 1))]
+        messages: Vec<Map<String, Value>>,
+        /// The tools that the model may want used.
+        tools: Option<Vec<Map<String, Value>>>,
+    }
+
+    /// A message of the model.
+    #[schemars(extend("additionalProperties" = true))]
+    ModelMessage {
+        /// Its id.
+        id: String,
+        /// `message`.
+        r#type: String,
+        /// `assistant`.
+        role: String,
+        /// Which model answered.
+        model: String,
+        /// What it said, thought and wants used.
+        content: Vec<Map<String, Value>>,
+        /// Why it went no further.
+        stop_reason: Option<String>,
+        /// How many tokens were used.
+        usage: Map<String, Value>,
+    }
+
+    /// An event of a message.
+    #[schemars(extend("additionalProperties" = true))]
+    MessageEvent {
+        /// What happened; the name of the event.
+        r#type: String,
+    }
+
     /// Vectors.
     Embeddings {
         /// `list`.
@@ -113,6 +219,17 @@ enum Prompt {
     Text(String),
     /// A list with the text alone.
     List(#[schemars(length(equal = 1))] Vec<String>),
+}
+
+/// A text, or items.
+#[derive(JsonSchema)]
+#[schemars(untagged, inline)]
+#[allow(dead_code, reason = "a type for the reference alone")]
+enum ResponseInput {
+    /// What the user says.
+    Text(String),
+    /// The items of the conversation.
+    Items(Vec<Map<String, Value>>),
 }
 
 /// A text, texts, a token list or token lists.

@@ -1,7 +1,8 @@
-//! A plugin's stream as server-sent events.
+//! A plugin's stream as server-sent events: as it is (`Rewrite`), or in the words of another interface
+//! (`Translation`).
 //!
-//! The invariant: `[DONE]` is written after the plugin's successful end and never otherwise; a stream
-//! that fails ends with an `error` event.
+//! The invariant: `[DONE]`, or the last event of a translation, is written after the plugin's successful end
+//! and never otherwise; a stream that fails ends with an error event.
 
 use std::convert::Infallible;
 
@@ -11,6 +12,7 @@ use bkg_protocol::RawJson;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::stream;
 
+use super::translation::{Event, Translation};
 use crate::auth::{AuthError, Caller};
 use crate::dispatcher::{Item, Stream};
 use crate::error::{Dialect, Problem};
@@ -26,9 +28,81 @@ pub(super) trait Rewrite: Send + 'static {
     fn chunk(&mut self, data: RawJson) -> Result<Option<RawJson>, Problem>;
 }
 
-struct Events<R> {
+/// How a stream is written.
+trait Voice: Send + 'static {
+    fn chunk(&mut self, bytes: &mut BytesMut, data: RawJson) -> Result<(), Problem>;
+    fn end(&mut self, bytes: &mut BytesMut) -> Result<(), Problem>;
+    fn fail(&mut self, bytes: &mut BytesMut, problem: &Problem);
+    /// What keeps an idle stream open.
+    fn idle(&mut self, bytes: &mut BytesMut) {
+        bytes.put_slice(KEEP_ALIVE.as_bytes());
+    }
+}
+
+/// OpenAI's chunks: events without names, `[DONE]` at the end.
+struct Chunks<R>(R);
+
+impl<R: Rewrite> Voice for Chunks<R> {
+    fn chunk(&mut self, bytes: &mut BytesMut, data: RawJson) -> Result<(), Problem> {
+        if let Some(data) = self.0.chunk(data)? {
+            write_event(bytes, data.as_str());
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, bytes: &mut BytesMut) -> Result<(), Problem> {
+        write_event(bytes, "[DONE]");
+        Ok(())
+    }
+
+    fn fail(&mut self, bytes: &mut BytesMut, problem: &Problem) {
+        write_event(bytes, &problem.body(Dialect::OpenAi).to_string());
+    }
+}
+
+/// Events with names.
+struct Named<T> {
+    translation: T,
+    /// Kept for its room.
+    events: Vec<Event>,
+}
+
+impl<T: Translation> Named<T> {
+    fn flush(&mut self, bytes: &mut BytesMut) {
+        for event in self.events.drain(..) {
+            write_named(bytes, &event);
+        }
+    }
+}
+
+impl<T: Translation> Voice for Named<T> {
+    fn chunk(&mut self, bytes: &mut BytesMut, data: RawJson) -> Result<(), Problem> {
+        let taken = self.translation.chunk(&data, &mut self.events);
+        self.flush(bytes);
+        taken
+    }
+
+    fn end(&mut self, bytes: &mut BytesMut) -> Result<(), Problem> {
+        let ended = self.translation.end(&mut self.events);
+        self.flush(bytes);
+        ended
+    }
+
+    fn fail(&mut self, bytes: &mut BytesMut, problem: &Problem) {
+        write_named(bytes, &self.translation.failure(problem));
+    }
+
+    fn idle(&mut self, bytes: &mut BytesMut) {
+        match self.translation.idle() {
+            Some(event) => write_named(bytes, &event),
+            None => bytes.put_slice(KEEP_ALIVE.as_bytes()),
+        }
+    }
+}
+
+struct Events<V> {
     source: Stream,
-    rewrite: R,
+    voice: V,
     /// On whose behalf; the stream ends when that is no longer allowed.
     caller: Caller,
     meter: Meter,
@@ -37,7 +111,21 @@ struct Events<R> {
 
 /// The response that carries a stream; its first part is there already.
 pub(super) fn response(source: Stream, rewrite: impl Rewrite, caller: Caller, meter: Meter) -> Response {
-    let events = Events { source, rewrite, caller, meter, over: false };
+    written(Events { source, voice: Chunks(rewrite), caller, meter, over: false })
+}
+
+/// The response that carries a stream in the words of another interface; its first part is there already.
+pub(super) fn translated(
+    source: Stream,
+    translation: impl Translation,
+    caller: Caller,
+    meter: Meter,
+) -> Response {
+    let voice = Named { translation, events: Vec::new() };
+    written(Events { source, voice, caller, meter, over: false })
+}
+
+fn written(events: Events<impl Voice>) -> Response {
     let body = stream::unfold(events, async |mut events: Events<_>| {
         let bytes = events.next().await?;
         Some((Ok::<_, Infallible>(bytes), events))
@@ -59,7 +147,7 @@ pub(super) fn whole(chunks: impl IntoIterator<Item = RawJson>) -> Response {
     response
 }
 
-impl<R: Rewrite> Events<R> {
+impl<V: Voice> Events<V> {
     /// The next events: as many as are there, up to a batch.
     async fn next(&mut self) -> Option<Bytes> {
         if self.over {
@@ -73,7 +161,7 @@ impl<R: Rewrite> Events<R> {
         };
         match item {
             Err(refused) => self.fail(&mut bytes, &refused.into()),
-            Ok(Err(_)) => bytes.put_slice(KEEP_ALIVE.as_bytes()),
+            Ok(Err(_)) => self.voice.idle(&mut bytes),
             Ok(Ok(item)) => self.write(&mut bytes, item),
         }
         while !self.over && bytes.len() < BATCH {
@@ -91,28 +179,36 @@ impl<R: Rewrite> Events<R> {
         match item {
             Item::Chunk(data) => {
                 self.meter.read_tokens(&data);
-                match self.rewrite.chunk(data) {
-                    Ok(Some(data)) => write_event(bytes, data.as_str()),
-                    Ok(None) => {}
-                    Err(problem) => self.fail(bytes, &problem),
+                if let Err(problem) = self.voice.chunk(bytes, data) {
+                    self.fail(bytes, &problem);
                 }
             }
-            Item::End(Ok(_)) => {
-                write_event(bytes, "[DONE]");
-                self.meter.succeeded();
-                self.over = true;
-            }
+            Item::End(Ok(_)) => match self.voice.end(bytes) {
+                Ok(()) => {
+                    self.meter.succeeded();
+                    self.over = true;
+                }
+                Err(problem) => self.fail(bytes, &problem),
+            },
             Item::End(Err(error)) => self.fail(bytes, &error.into()),
         }
     }
 
     fn fail(&mut self, bytes: &mut BytesMut, problem: &Problem) {
-        write_event(bytes, &problem.body(Dialect::OpenAi).to_string());
+        self.voice.fail(bytes, problem);
         self.meter.failed(problem);
         // Not the problem's own words: a plugin may repeat what it was asked.
         tracing::warn!(code = %problem.code, message = self.meter.error(), "a stream broke");
         self.over = true;
     }
+}
+
+/// One event with a name.
+pub(super) fn write_named(bytes: &mut BytesMut, event: &Event) {
+    bytes.put_slice(b"event: ");
+    bytes.put_slice(event.name.as_bytes());
+    bytes.put_slice(b"\n");
+    write_event(bytes, &event.data.to_string());
 }
 
 /// One event. JSON may be written over several lines, an event's data may not: white space between

@@ -182,7 +182,11 @@ impl Writer {
     /// Refers to an error body with one of these codes, which have one status.
     fn refusal(&mut self, dialect: Dialect, codes: &[ErrorCode]) -> Value {
         let words: Vec<_> = codes.iter().map(|code| pascal(dialect.word(*code))).collect();
-        let prefix = if dialect == Dialect::OpenAi { "OpenAi" } else { "" };
+        let prefix = match dialect {
+            Dialect::Backplane => "",
+            Dialect::OpenAi => "OpenAi",
+            Dialect::Anthropic => "Anthropic",
+        };
         let name = format!("{prefix}{}", words.join("Or"));
         if !self.responses.contains_key(&name) {
             let response = self.error_response(dialect, codes);
@@ -234,6 +238,12 @@ impl Writer {
                     "type": "http",
                     "scheme": "bearer",
                     "description": "An API key, the token of a login, or the root key. The list of an operation names the scope that it needs.",
+                },
+                "apiKey": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "x-api-key",
+                    "description": "The same, as Anthropic's clients send it. At and below `/v1/messages` alone.",
                 },
                 "cookie": {
                     "type": "apiKey",
@@ -337,10 +347,11 @@ fn security(endpoint: &Endpoint) -> Value {
         Access::Scope(scope) => &[scope],
         Access::AnyCaller | Access::Login | Access::Capability | Access::Socket => &[],
     };
-    if Dialect::of_path(endpoint.path) == Dialect::OpenAi {
-        return json!([{ "bearer": scopes }]);
+    match Dialect::of_path(endpoint.path) {
+        Dialect::Backplane => credentials(scopes),
+        Dialect::OpenAi => json!([{ "bearer": scopes }]),
+        Dialect::Anthropic => json!([{ "bearer": scopes }, { "apiKey": scopes }]),
     }
-    credentials(scopes)
 }
 
 fn credentials(scopes: &[&str]) -> Value {

@@ -12,7 +12,8 @@ use axum::response::Response;
 use bkg_protocol::ErrorCode;
 use http::{HeaderValue, Request, header};
 
-use crate::error::{Dialect, Problem};
+use super::routes::refusal;
+use crate::error::Problem;
 
 /// How long an idle connection is kept after the stop: a request that is on its way then gets an answer
 /// and not a closed socket, of which its client cannot tell whether anything happened.
@@ -29,7 +30,7 @@ fn too_late(request: &Request<Body>) -> Response {
         retry_after: Some(Duration::from_secs(1)),
         ..Problem::new(ErrorCode::Overloaded, message)
     };
-    problem.response(Dialect::of_path(request.uri().path()))
+    refusal(&problem, request)
 }
 
 /// Says that nothing more is taken on this connection.

@@ -19,8 +19,9 @@ use super::routes::Access;
 use super::upgrade::ticket;
 use crate::auth::{AuthError, Authenticator, Caller};
 use crate::config::HttpLimits;
-use crate::error::Problem;
+use crate::error::{Dialect, Problem};
 
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The door of the HTTP surface.
@@ -191,13 +192,29 @@ fn presented(parts: &Parts) -> Result<Presented<'_>, Problem> {
         }
         let credential = bearer(header.as_bytes()).ok_or(AuthError::Missing)?;
         let credential = std::str::from_utf8(credential).map_err(|_| AuthError::Invalid)?;
+        if api_key(parts)?.is_some_and(|key| key != credential) {
+            let message = "`Authorization` and `x-api-key` have different keys: send one of them";
+            return Err(Problem::new(ErrorCode::Unauthorized, message));
+        }
         return Ok(Presented::Bearer(credential));
+    }
+    if let Some(key) = api_key(parts)? {
+        return Ok(Presented::Bearer(key));
     }
     if takes_no_cookie(parts.uri.path()) {
         return Ok(Presented::Nothing);
     }
     let name = session_cookie(Scheme::of(parts));
     Ok(cookie(&parts.headers, name).map_or(Presented::Nothing, Presented::Cookie))
+}
+
+/// The key where Anthropic's clients send it, which is heard on their routes alone.
+fn api_key(parts: &Parts) -> Result<Option<&str>, Problem> {
+    if Dialect::of_path(parts.uri.path()) != Dialect::Anthropic || !parts.headers.contains_key(API_KEY) {
+        return Ok(None);
+    }
+    let key = only(&parts.headers, &API_KEY).map(str::trim).filter(|key| !key.is_empty());
+    Ok(Some(key.ok_or(AuthError::Invalid)?))
 }
 
 /// Where applications come with keys, a browser's cookie opens nothing.
@@ -277,6 +294,16 @@ mod tests {
 
     use super::*;
 
+    /// What a request of these headers presents.
+    fn kind(uri: &str, headers: &[(&str, &str)]) -> String {
+        match presented(&parts("GET", uri, headers)) {
+            Ok(Presented::Nothing) => "nothing".to_owned(),
+            Ok(Presented::Bearer(key)) => format!("bearer {key}"),
+            Ok(Presented::Cookie(key)) => format!("cookie {key}"),
+            Err(_) => "refused".to_owned(),
+        }
+    }
+
     fn parts(method: &str, uri: &str, headers: &[(&str, &str)]) -> Parts {
         let mut request = Request::builder().method(method).uri(uri);
         for (name, value) in headers {
@@ -296,12 +323,6 @@ mod tests {
 
     #[test]
     fn a_cookie_counts_where_browsers_come_and_only_if_it_is_alone() {
-        let kind = |uri: &str, headers: &[(&str, &str)]| match presented(&parts("GET", uri, headers)) {
-            Ok(Presented::Nothing) => "nothing".to_owned(),
-            Ok(Presented::Bearer(key)) => format!("bearer {key}"),
-            Ok(Presented::Cookie(key)) => format!("cookie {key}"),
-            Err(_) => "refused".to_owned(),
-        };
         let cookie = ("cookie", "a=1; bkg_session=s; b=2");
         assert_eq!(kind("/admin/plugins", &[cookie]), "cookie s");
         assert_eq!(kind("/v1/models", &[cookie]), "nothing");
@@ -313,6 +334,20 @@ mod tests {
         assert_eq!(kind("/admin/plugins", &[("cookie", "xbkg_session=a")]), "nothing");
         let two = [("authorization", "Bearer k"), ("authorization", "Bearer l")];
         assert_eq!(kind("/admin/plugins", &two), "refused");
+    }
+
+    #[test]
+    fn anthropics_header_counts_on_its_routes_and_only_if_it_says_one_thing() {
+        let key = ("x-api-key", "k");
+        assert_eq!(kind("/v1/messages", &[key]), "bearer k");
+        assert_eq!(kind("/v1/messages/count_tokens", &[key]), "bearer k");
+        assert_eq!(kind("/v1/messages", &[key, ("authorization", "Bearer k")]), "bearer k");
+        assert_eq!(kind("/v1/messages", &[key, ("authorization", "Bearer l")]), "refused");
+        assert_eq!(kind("/v1/messages", &[key, ("x-api-key", "l")]), "refused");
+        assert_eq!(kind("/v1/messages", &[("x-api-key", " ")]), "refused");
+        for elsewhere in ["/v1/chat/completions", "/v1/responses", "/v1/messagesx", "/admin/plugins"] {
+            assert_eq!(kind(elsewhere, &[key]), "nothing");
+        }
     }
 
     /// The same request, as it comes over TLS.

@@ -3,6 +3,7 @@
 //! A route cannot be added without saying who may use it and what it takes and answers; who may is
 //! checked here, before its handler runs. The table of all routes can be walked, so that a test asks every one of them.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -289,6 +290,7 @@ impl Routes {
                 let received = Instant::now();
                 let dialect = Dialect::of_path(request.uri().path());
                 let (parts, body) = request.into_parts();
+                let request_id = parts.extensions.get::<RequestId>().cloned();
                 let page = page.filter(|_| takes_html(&parts));
                 let admitted = guard.admit(access, &parts).await;
                 if admitted.is_ok()
@@ -321,7 +323,7 @@ impl Routes {
                 };
                 let mut response = answer.unwrap_or_else(|problem| match page {
                     Some(page) => page(&problem),
-                    None => problem.response(dialect),
+                    None => problem.response_to(dialect, request_id.as_ref().map(|id| &*id.0)),
                 });
                 response.headers_mut().extend(std::mem::take(&mut *headers.lock()));
                 if let Some(holders) = limited {
@@ -344,24 +346,43 @@ impl Routes {
     pub fn into_router(self) -> Router {
         let observer = self.observer;
         let figures = observer.metrics.http.add(OTHER, UNMATCHED);
-        let refusing = move |refuse: fn(&Request) -> Problem| {
-            let (observer, figures) = (observer.clone(), Arc::clone(&figures));
-            move |mut request: Request| {
-                let observed = observer.begin(&figures, &mut request);
-                let response = refuse(&request).response(Dialect::of_path(request.uri().path()));
-                std::future::ready(observed.answered(response))
-            }
+        let refuse = move |problem: Problem, mut request: Request| {
+            let observed = observer.begin(&figures, &mut request);
+            std::future::ready(observed.answered(refusal(&problem, &request)))
         };
+        let refuse_method = refuse.clone();
+        let paths: Arc<HashSet<&str>> = Arc::new(self.table.iter().map(|declared| declared.path).collect());
         self.router
-            .fallback(refusing(|request| {
-                let message = format!("there is nothing at `{}`", request.uri().path());
-                Problem::new(ErrorCode::NotFound, message)
-            }))
-            .method_not_allowed_fallback(refusing(|request| {
+            .fallback(move |request: Request| {
+                let message = nothing_at(request.uri().path(), &paths);
+                refuse(Problem::new(ErrorCode::NotFound, message), request)
+            })
+            .method_not_allowed_fallback(move |request: Request| {
                 let message = format!("`{}` does not take {}", request.uri().path(), request.method());
-                Problem::new(ErrorCode::MethodNotAllowed, message)
-            }))
+                refuse_method(Problem::new(ErrorCode::MethodNotAllowed, message), request)
+            })
     }
+}
+
+/// There is nothing at a path; clients whose base address lacks `/v1`, or has it twice, are told so.
+fn nothing_at(path: &str, known: &HashSet<&str>) -> String {
+    let with_one = match path.strip_prefix("/v1") {
+        Some(rest) => rest.to_owned(),
+        None => format!("/v1{path}"),
+    };
+    let is_meant = with_one.starts_with("/v1/") && known.contains(with_one.as_str());
+    let hint = if is_meant {
+        format!(": correct the client's base address, `{with_one}` is there")
+    } else {
+        String::new()
+    };
+    format!("there is nothing at `{path}`{hint}")
+}
+
+/// A problem as those hear it who ask at this address.
+pub(super) fn refusal(problem: &Problem, request: &Request) -> Response {
+    let request_id = request.extensions().get::<RequestId>().map(|id| &*id.0);
+    problem.response_to(Dialect::of_path(request.uri().path()), request_id)
 }
 
 /// Whether a person looks at the answer.
@@ -373,6 +394,18 @@ fn takes_html(parts: &Parts) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_with_the_wrong_base_address_is_told_so() {
+        let known = HashSet::from(["/v1/chat/completions", "/health"]);
+        for path in ["/chat/completions", "/v1/v1/chat/completions"] {
+            let message = nothing_at(path, &known);
+            assert!(message.ends_with("`/v1/chat/completions` is there"), "{message}");
+        }
+        for path in ["/chat", "/v1/chat", "/v1/health", "/v1", "/"] {
+            assert_eq!(nothing_at(path, &known), format!("there is nothing at `{path}`"));
+        }
+    }
 
     #[test]
     fn percent_encoding_is_undone_once() {

@@ -34,13 +34,15 @@ use super::farewell;
 use super::patient::Patient;
 use super::places::Places;
 use super::proxy::{Scheme, TrustedProxies};
-use super::routes::RequestId;
+use super::routes::{RequestId, refusal};
 use super::tls::Tls;
 use super::upgrade::Takeover;
 use crate::config::HttpLimits;
 use crate::error::{Dialect, Problem};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The same, where Anthropic's clients look for it.
+const ANTHROPIC_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 /// What is heard by whoever comes while the machine has no descriptor left.
 const NO_DESCRIPTOR: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
@@ -188,7 +190,7 @@ impl Server {
             ..Problem::new(ErrorCode::Overloaded, why)
         };
         let say = move |request: Request<Body>| {
-            let mut response = problem.response(Dialect::of_path(request.uri().path()));
+            let mut response = refusal(&problem, &request);
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             std::future::ready(response)
         };
@@ -335,10 +337,13 @@ where
         .unwrap_or_else(|_| {
             error!(request_id = id, "a request handler panicked");
             let message = format!("the host failed; its log has the reason under the request id {id}");
-            Ok(Problem::new(ErrorCode::Internal, message).response(dialect))
+            Ok(Problem::new(ErrorCode::Internal, message).response_to(dialect, Some(id)))
         })
         .unwrap_or_else(|never: Infallible| match never {});
     let headers = response.headers_mut();
+    if dialect == Dialect::Anthropic {
+        headers.insert(ANTHROPIC_REQUEST_ID, header.clone());
+    }
     headers.insert(REQUEST_ID, header);
     if dialect == Dialect::Backplane {
         // What browsers may come to: no page of another site gets hold of it in any form.

@@ -63,9 +63,11 @@ impl Reply {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
     }
 
-    /// The `code` of an error body.
+    /// The `code` of an error body; in Anthropic's form, it stands among the details.
     pub fn code(&self) -> String {
-        self.json()["error"]["code"].as_str().unwrap_or_else(|| panic!("{}", self.text)).to_owned()
+        let error = &self.json()["error"];
+        let code = error["code"].as_str().or(error["details"]["error_code"].as_str());
+        code.unwrap_or_else(|| panic!("{}", self.text)).to_owned()
     }
 }
 

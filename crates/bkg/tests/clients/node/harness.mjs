@@ -57,6 +57,13 @@ export const misbehave = (settings = {}) => ({
   settings,
 });
 
+/** The plugin with models whose every answer is known: `../python/scripted/README.md`. */
+export const scripted = (settings = {}) => ({
+  source: join(REPOSITORY, 'crates/bkg/tests/clients/python/scripted'),
+  name: 'scripted',
+  settings,
+});
+
 async function writePlugin(directory, { source, name, binary, settings }) {
   const folder = join(directory, name);
   if (binary) {
@@ -68,7 +75,11 @@ async function writePlugin(directory, { source, name, binary, settings }) {
   }
   const entry = JSON.parse(await readFile(join(source, 'plugin.json'), 'utf8'));
   // The daemon hands plugins a clean environment, so what they need goes through their entry.
-  const environment = { ...entry.env, BKG_TEST_PYTHON: process.env.BKG_TEST_PYTHON ?? 'python3' };
+  const environment = {
+    ...entry.env,
+    BKG_TEST_PYTHON: process.env.BKG_TEST_PYTHON ?? 'python3',
+    BKG_TEST_SDK: join(REPOSITORY, 'sdk/python/src'),
+  };
   const changed = { ...entry, autostart: true, env: environment };
   await writeFile(join(folder, 'plugin.json'), JSON.stringify(changed, null, 2));
   const defaults = await readFile(join(source, 'config.json'), 'utf8').catch(() => '{}');

@@ -1,6 +1,7 @@
 """The daemons that tests share, and which test shows which rule.
 
-`host` is one daemon for all tests that leave it as they found it, `guarded` one with users and keys;
+`host` is one daemon for all tests that leave it as they found it, `guarded` one with users and keys,
+`models` one whose every answer is known (`scripted/README.md`);
 `start_host` starts one of its own for a test that kills, stops or floods something.
 
 The rules of OpenAI fidelity (`docs/http.md`), and where each is shown from a client's side:
@@ -16,7 +17,11 @@ The rules of OpenAI fidelity (`docs/http.md`), and where each is shown from a cl
 | 7 | embeddings as base64 and as floats, every form of input | `test_embeddings.py` |
 | 8 | what the client sent is what the plugin gets | `test_chat.py::test_the_body_reaches…` |
 | 9 | the list of models, ids with slashes | `test_models.py` |
-| 10 | a client that leaves cancels the work | `test_broken_streams.py` |
+| 10 | a client that leaves cancels the work | `test_broken_streams.py`, `test_many_clients.py` |
+| 11 | `/v1/responses`, `/v1/messages` | `test_responses.py`, `test_messages.py`, `translations.test.mjs` |
+
+`test_sdk_helpers.py` shows what the official client builds on top of these rules: typed answers, the events
+of a stream, retries. `../langchain` shows LangChain, with the standard tests that come with it.
 
 `test_keys.py`, `test_command_line.py` and `test_accounts.py` show who may do what, for programs and on the
 command line; `test_browser.py` shows it for pages of other sites, in a real browser.
@@ -39,7 +44,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness import ADMIN_PASSWORD, Host, PluginFolder, apikeys, base_echo, llmserver, misbehave
+from harness import (
+    ADMIN_PASSWORD,
+    Host,
+    PluginFolder,
+    apikeys,
+    base_echo,
+    llmserver,
+    misbehave,
+    scripted,
+)
 
 # Before anybody imports them: what fails there says what it saw, as in a test.
 pytest.register_assert_rewrite("scenarios")
@@ -69,6 +83,14 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     environment = {"ADMIN_PASSWORD": ADMIN_PASSWORD}
     directory = tmp_path_factory.mktemp("guarded")
     host = Host(directory, apikeys(), llmserver(), misbehave(), environment=environment).start()
+    yield host
+    host.stop()
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """One daemon with the scripted models, and apikeys, which knows wrong keys."""
+    host = Host(tmp_path_factory.mktemp("models"), apikeys(), scripted()).start()
     yield host
     host.stop()
 

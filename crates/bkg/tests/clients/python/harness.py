@@ -9,6 +9,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -26,6 +27,7 @@ PROFILE = os.environ.get("BKG_TEST_PROFILE", "debug")
 BINARIES = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target")) / PROFILE
 BUNDLED = REPOSITORY / "plugins"
 FIXTURES = REPOSITORY / "crates/bkg/tests/plugins"
+SDK = REPOSITORY / "sdk/python/src"
 
 # What the first administrator has where a test says nothing else: no test has to choose one first.
 ADMIN_PASSWORD = "a password of the tests"
@@ -67,7 +69,7 @@ class PluginFolder:
             start.chmod(0o755)
         entry = json.loads((self.source / "plugin.json").read_text())
         # The daemon hands plugins a clean environment, so what they need goes through their entry.
-        environment = {**entry.get("env", {}), "BKG_TEST_PYTHON": sys.executable}
+        environment = {**entry.get("env", {}), "BKG_TEST_PYTHON": sys.executable, "BKG_TEST_SDK": str(SDK)}
         changed = {**entry, "name": self.name, "env": environment, **self.entry}
         (folder / "plugin.json").write_text(json.dumps(changed, indent=2))
         defaults = self.source / "config.json"
@@ -113,6 +115,11 @@ def misbehave(**settings: Any) -> PluginFolder:
     return PluginFolder("misbehave", FIXTURES / "misbehave", settings, {"autostart": True})
 
 
+def scripted(name: str = "scripted", **settings: Any) -> PluginFolder:
+    """The plugin with models whose every answer is known: `scripted/README.md`."""
+    return PluginFolder(name, Path(__file__).parent / "scripted", settings)
+
+
 def base_echo() -> PluginFolder:
     """The plugin of the base contract, started with the daemon."""
     return PluginFolder("base-echo", FIXTURES / "base-echo", entry={"autostart": True})
@@ -121,6 +128,16 @@ def base_echo() -> PluginFolder:
 def hostile(name: str, **entry: Any) -> PluginFolder:
     """A plugin whose launch goes wrong; started by the test."""
     return PluginFolder(name, FIXTURES / name, entry=entry)
+
+
+def examples(page: str, language: str, mark: str, address: str) -> list[str]:
+    """The blocks of a page of the documentation that have `mark` in them, with this daemon's address."""
+    blocks = re.findall(
+        rf"^```{language}\n(.*?)^```", (REPOSITORY / "docs" / page).read_text(), re.S | re.M
+    )
+    found = [block.replace("http://127.0.0.1:43119", address) for block in blocks if mark in block]
+    assert found, f"`docs/{page}` has no such example"
+    return found
 
 
 def processes_of(directory: Path) -> list[int]:
@@ -387,3 +404,8 @@ class Host:
         answer = self.invoke("test.cancel_seen", {"correlationId": request_id, "withinMs": 5_000})
         assert answer.status == 200, answer.body
         return list(answer.json()["data"]["cancels"])
+
+    def served(self, name: str) -> list[dict[str, Any]]:
+        """What a `scripted` plugin says that it served, in the order of its ends."""
+        ledger = self.data / "plugins" / name / "data/served.jsonl"
+        return [json.loads(line) for line in ledger.read_text().splitlines()]
