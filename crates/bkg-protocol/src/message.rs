@@ -157,6 +157,11 @@ impl Register {
         self.meta.get("hotConfig") == Some(&Value::Bool(true))
     }
 
+    /// Whether the models that the plugin lists are all that it has, also where it lists none.
+    pub fn lists_models(&self) -> bool {
+        self.meta.get("listsModels") == Some(&Value::Bool(true))
+    }
+
     /// Whether the plugin says what it thinks of settings without putting them in force.
     pub fn takes_dry_runs(&self) -> bool {
         self.meta.get("configDryRun") == Some(&Value::Bool(true))

@@ -73,7 +73,8 @@ pub struct OwnFigures {
 pub struct Registration {
     /// As it was sent.
     pub register: Register,
-    /// The models it serves; a plugin with `llm.*` and no list serves one under its own name.
+    /// The models it serves; a plugin with `llm.*` and no list serves one under its own name, unless it says
+    /// that it lists all that it has.
     pub models: Vec<Model>,
     /// Its HTTP routes. Admission has refused whatever cannot be served.
     pub routes: Arc<[DeclaredRoute]>,
@@ -122,7 +123,7 @@ impl Registration {
                 (capability.id.clone(), Arc::new(terms))
             })
             .collect();
-        let models = if register.models.is_empty() {
+        let models = if register.models.is_empty() && !register.lists_models() {
             register
                 .capabilities
                 .iter()
@@ -484,6 +485,20 @@ mod tests {
 
     fn capability(name: &str) -> CapabilityName {
         name.parse().unwrap()
+    }
+
+    #[test]
+    fn a_plugin_without_a_list_has_a_model_under_its_own_name_unless_it_lists_all_that_it_has() {
+        let models = |meta: serde_json::Value| {
+            let register = serde_json::json!({
+                "plugin": "p", "port": "internal", "capabilities": ["llm.chat", "a.b"], "meta": meta,
+            });
+            let registration = Registration::new(serde_json::from_value(register).unwrap());
+            registration.models.into_iter().map(|model| model.id).collect::<Vec<String>>()
+        };
+        assert_eq!(models(serde_json::json!({})), ["p"]);
+        assert_eq!(models(serde_json::json!({ "listsModels": false })), ["p"]);
+        assert!(models(serde_json::json!({ "listsModels": true })).is_empty());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules of the daemon, in columns: an import may only point to a later column.
-const COLUMNS: [&[&str]; 16] = [
+const COLUMNS: [&[&str]; 15] = [
     &["cli"],
     &["app", "conformance", "scaffold"],
     &["gateway", "admin", "accounts", "api", "live", "reference", "dev"],
