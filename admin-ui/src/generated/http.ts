@@ -579,6 +579,54 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/routing": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read the routes of models
+         * @description Needs the scope `plugin:read`.
+         */
+        get: operations["getAdminRouting"];
+        /**
+         * Replace the routes of models
+         * @description They hold at once for every request that begins afterwards.
+         *
+         *     Needs the scope `plugin:manage`.
+         */
+        put: operations["putAdminRouting"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/routing/decision": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Say where a request would go
+         * @description As things are at this moment, for somebody who may use every model.
+         *
+         *     Needs the scope `plugin:read`.
+         */
+        get: operations["getAdminRoutingDecision"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/plugins/{name}/config": {
         parameters: {
             query?: never;
@@ -1313,26 +1361,6 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/admin/audit": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * Read the audit log
-         * @description Needs the scope `audit:read`.
-         */
-        get: operations["getAdminAudit"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
     "/admin/requests": {
         parameters: {
             query?: never;
@@ -1345,6 +1373,92 @@ export interface paths {
          * @description Needs the scope `audit:read`.
          */
         get: operations["getAdminRequests"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/requests/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show all that is known of a request
+         * @description With the requests that plugins made on its behalf, and what plugins logged about it. A request is there once it has ended.
+         *
+         *     Needs the scope `audit:read`.
+         */
+        get: operations["getAdminRequestsId"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/usage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read sums of what requests used
+         * @description Every request to a plugin that has ended is in exactly one group. Money is by the prices of its time.
+         *
+         *     Needs the scope `audit:read`.
+         */
+        get: operations["getAdminUsage"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/usage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read sums of what the caller's requests used
+         * @description What was used with the key that asks, or by the user who has logged in.
+         *
+         *     Needs any credential.
+         */
+        get: operations["getApiUsage"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/audit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read the audit log
+         * @description Needs the scope `audit:read`.
+         */
+        get: operations["getAdminAudit"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1580,6 +1694,27 @@ export interface components {
         };
         /** @description How an edit took effect. */
         Applied: "unchanged" | "hot" | "restarted" | "restarting" | "next-start" | "later";
+        /** @description One try at having a request answered. */
+        AttemptRecord: {
+            /** @description Who was asked. */
+            plugin: string;
+            /** @description The model, as that plugin knows it. */
+            model: string;
+            /** @description The number of the instance that answered. */
+            instance?: string | null;
+            /**
+             * Format: uint32
+             * @description Milliseconds from the beginning of the request to that of the try.
+             */
+            beganMs: number;
+            /**
+             * Format: uint32
+             * @description How many milliseconds it took, to the first part of the answer.
+             */
+            tookMs: number;
+            /** @description `ok`, or the code of the error. */
+            outcome: string;
+        };
         /** @description A page of the audit log. */
         AuditEntries: {
             entries: components["schemas"]["AuditRow"][];
@@ -1678,6 +1813,25 @@ export interface components {
             /** @description What would not work after a restore of it alone. */
             lacks: string[];
         };
+        /** @description What was asked and answered, redacted and cut; for keys that this is turned on for. */
+        Bodies: {
+            /** @description What was asked. */
+            request: string | null;
+            /** @description What was answered. */
+            answer: string | null;
+        };
+        /** @description How much money may be spent in which time. */
+        Budget: {
+            /**
+             * Format: double
+             * @description How much, with at most six decimal places.
+             */
+            amount: number;
+            /** @description In which time of UTC. */
+            per: components["schemas"]["BudgetPeriod"];
+        };
+        /** @description The time that a budget is for. */
+        BudgetPeriod: "day" | "month";
         /** @description What kind of credential a caller came with. */
         CallerKind: "root" | "key" | "session" | "other";
         /** @description The capabilities of a plugin. */
@@ -2156,6 +2310,80 @@ export interface components {
             /** @description Why it failed. */
             error?: string | null;
         };
+        /** @description All that is known of a request. */
+        InspectedRequest: {
+            /**
+             * Format: int64
+             * @description Its number; later rows have higher ones.
+             */
+            id: number;
+            /**
+             * Format: date-time
+             * @description When the request began.
+             */
+            at: string;
+            /** @description The `x-request-id`. */
+            requestId: string;
+            /** @description Whose request. */
+            user: string;
+            /** @description The id of the API key that was used. */
+            keyId: string | null;
+            /** @description Who answered. */
+            plugin: string | null;
+            /** @description What was asked for. */
+            capability: string;
+            /** @description The model that was asked for. */
+            model: string | null;
+            /**
+             * Format: uint64
+             * @description How many tokens were read.
+             */
+            promptTokens: number | null;
+            /**
+             * Format: uint64
+             * @description How many tokens were written.
+             */
+            completionTokens: number | null;
+            /**
+             * Format: uint32
+             * @description Milliseconds until the first byte of a streamed answer.
+             */
+            firstByteMs: number | null;
+            /**
+             * Format: uint32
+             * @description Milliseconds until the end.
+             */
+            totalMs: number;
+            /** @description Whether the answer was streamed. */
+            streamed: boolean;
+            /** @description `ok`, or the code of the error. */
+            outcome: string;
+            /**
+             * Format: uint16
+             * @description The HTTP status.
+             */
+            status: number;
+            /** @description The route that was asked, such as `POST /v1/chat/completions`; `null` for what a plugin asked. */
+            route: string | null;
+            /** @description The model that answered, as its plugin knows it. */
+            servedModel: string | null;
+            /** @description Whether the tokens are an estimate, since the plugin did not say how many there were. */
+            estimated: boolean;
+            /** @description What it cost, by the prices of that time; `null` for a model without a price. */
+            cost: components["schemas"]["Money"] | null;
+            /** @description The tries at having it answered, oldest first. */
+            attempts: components["schemas"]["AttemptRecord"][];
+            /** @description What went wrong. */
+            error: string | null;
+            /** @description What plugins asked for on its behalf. */
+            asked_by_plugins: components["schemas"]["UsageRecord"][];
+            /** @description What was asked and answered; `null` unless its key has `logBodies`. */
+            bodies: components["schemas"]["Bodies"] | null;
+            /** @description The lines about it in the logs of plugins, oldest first. */
+            logs: components["schemas"]["LogLine"][];
+            /** @description Whether there are more lines. */
+            more_logs: boolean;
+        };
         /** @description One registered instance of a plugin. */
         Instance: {
             /**
@@ -2244,7 +2472,9 @@ export interface components {
             /** @description The plugins that it reaches; null, all. */
             plugins: string[] | null;
             /** @description How much it may use. */
-            limits: components["schemas"]["KeyLimits"];
+            limits: components["schemas"]["UseLimits"];
+            /** @description Whether what is asked and answered with it is written down. */
+            logBodies: boolean;
             /**
              * Format: date-time
              * @description When it was made.
@@ -2269,19 +2499,6 @@ export interface components {
             revokedAt: string | null;
             /** @description Whether it opens anything. */
             status: components["schemas"]["KeyStatus"];
-        };
-        /** @description How much a key may use. */
-        KeyLimits: {
-            /**
-             * Format: uint32
-             * @description Requests in a minute.
-             */
-            requestsPerMinute?: number | null;
-            /**
-             * Format: uint64
-             * @description Tokens in a day.
-             */
-            tokensPerDay?: number | null;
         };
         /** @description Whether a key opens anything. */
         KeyStatus: "active" | "expired" | "revoked" | "disabled";
@@ -2451,7 +2668,9 @@ export interface components {
             /** @description The plugins that it reaches; null, all. */
             plugins: string[] | null;
             /** @description How much it may use. */
-            limits: components["schemas"]["KeyLimits"];
+            limits: components["schemas"]["UseLimits"];
+            /** @description Whether what is asked and answered with it is written down. */
+            logBodies: boolean;
             /**
              * Format: date-time
              * @description When it was made.
@@ -2615,6 +2834,8 @@ export interface components {
              */
             dimensions?: number | null;
         };
+        /** @description What the answers of a model say about it. */
+        ModelHealth: "fit" | "resting" | "due" | "probed";
         /** @description A message of the model. */
         ModelMessage: {
             /** @description Its id. */
@@ -2638,6 +2859,11 @@ export interface components {
         } & {
             [key: string]: unknown;
         };
+        /**
+         * @description The name of a model as clients or plugins write it: neither empty nor longer than 200 characters, and
+         *     without white space at its ends or control characters.
+         */
+        ModelName: string;
         /** @description A response, or one event on its way. */
         ModelResponse: {
             /** @description Its id. */
@@ -2664,11 +2890,27 @@ export interface components {
         } & {
             [key: string]: unknown;
         };
+        /** @description What a name stands for. */
+        ModelRoute: {
+            /** @description The models of which one is chosen by weight. */
+            targets: components["schemas"]["RouteTarget"][];
+            /** @description The models, or other routes, that are asked in this order when no target answers. */
+            fallbacks?: components["schemas"]["ModelName"][];
+            /**
+             * Format: uint8
+             * @description How many further attempts there are at the targets; unless said, one at each of the others.
+             */
+            retries?: number | null;
+            /** @description What it is a route for; unless said, for whatever its models can do. */
+            capability?: components["schemas"]["RoutedCapability"] | null;
+        };
         /**
          * @description When a change takes effect.
          * @enum {string}
          */
         Moment: "now" | "later";
+        /** @description An amount in the currency of the price table, with at most 6 decimal places. */
+        Money: number;
         /** @description A key that is to be made. */
         NewKey: {
             /** @description What it is for. */
@@ -2682,7 +2924,9 @@ export interface components {
             /** @description The plugins that it reaches: names, or prefixes with `*`. Without it, all. */
             plugins?: string[] | null;
             /** @description How much it may use. */
-            limits?: components["schemas"]["KeyLimits"] | null;
+            limits?: components["schemas"]["UseLimits"] | null;
+            /** @description Whether what is asked and answered with it is written down, redacted: `admin` alone may ask for that. */
+            logBodies?: boolean | null;
             /**
              * Format: date-time
              * @description When it ends; null, never. Without it, after 90 days.
@@ -3166,6 +3410,117 @@ export interface components {
             /** @description Whether the answer is streamed. */
             streaming?: boolean;
         };
+        /** @description One of the models that a route chooses from. */
+        RouteTarget: {
+            /** @description The model, as its id or as `plugin/id`. */
+            model: components["schemas"]["ModelName"];
+            /**
+             * Format: uint32
+             * @description How often it is chosen, in proportion to the others; 0 means never.
+             */
+            weight?: number;
+        };
+        /** @description What a route may be for. */
+        RoutedCapability: "llm.chat" | "llm.embed";
+        /** @description A model of a plugin. */
+        RoutedModel: {
+            plugin: string;
+            /** @description The model, as the plugin knows it. */
+            model: string;
+        };
+        /** @description A model that was looked at. */
+        RoutingCandidate: {
+            /** @description The name that the route, or the request, has for it. */
+            named: string;
+            /** @description Who offers it; `null` if nobody does. */
+            plugin: string | null;
+            /** @description The model, as that plugin knows it; `null` if nobody offers it. */
+            model: string | null;
+            /** @description Why it was looked at. */
+            part: components["schemas"]["RoutingPart"];
+            /**
+             * Format: uint32
+             * @description The weight of a target.
+             */
+            weight: number | null;
+            /**
+             * Format: double
+             * @description How many of 100 requests begin here, as things are.
+             */
+            percent: number | null;
+            /**
+             * Format: uint
+             * @description The place in the order of attempts, from 1; `null` if it would not be asked.
+             */
+            place: number | null;
+            /** @description What its answers say about it. */
+            health: components["schemas"]["ModelHealth"] | null;
+            /**
+             * Format: uint32
+             * @description How many failures in a row there were.
+             */
+            failures: number | null;
+            /**
+             * Format: uint64
+             * @description For how long it is left alone, in milliseconds.
+             */
+            restingForMs: number | null;
+            /** @description Why it would not be asked, or only for want of another; `null` if it would. */
+            whyNot: string | null;
+        };
+        /** @description What would become of a request that names a model. */
+        RoutingDecision: {
+            /** @description The name that the request would have. */
+            model: string;
+            /** @description What it would ask for. */
+            capability: string;
+            /**
+             * Format: uint64
+             * @description The revision of the routes.
+             */
+            revision: number;
+            /** @description The route of that name; `null` if it is a model's own. */
+            route: string | null;
+            /** @description Who would be asked first; `null` if nobody could be. */
+            chosen: components["schemas"]["RoutedModel"] | null;
+            /** @description Whether that one rests or cannot be reached, and would be asked for want of another. */
+            lastResort: boolean;
+            /**
+             * Format: uint
+             * @description How many further attempts there would be at the targets.
+             */
+            retries: number;
+            /** @description Everything that was looked at, as the route lists it. */
+            candidates: components["schemas"]["RoutingCandidate"][];
+            /** @description Why nobody could be asked; `null` if somebody could. */
+            problem: string | null;
+        };
+        /** @description Which models answer for which names. */
+        RoutingDocument: {
+            /** @description The routes, by the name that clients ask for. */
+            routes: {
+                [key: string]: components["schemas"]["ModelRoute"];
+            };
+        };
+        /** @description Why a model is looked at. */
+        RoutingPart: "model" | "target" | "fallback";
+        /** @description The routes, and where they come from. */
+        RoutingTable: {
+            /**
+             * Format: uint64
+             * @description How often routes were saved; 0 means never, and that those of the configuration file hold.
+             */
+            revision: number;
+            /**
+             * Format: date-time
+             * @description When they were saved; `null` for those of the configuration file.
+             */
+            savedAt: string | null;
+            /** @description The routes, by the name that clients ask for. */
+            routes: {
+                [key: string]: components["schemas"]["ModelRoute"];
+            };
+        };
         /** @description One run of a plugin's process, as lists show it. */
         Run: {
             /**
@@ -3491,6 +3846,70 @@ export interface components {
             /** @description What answers it. */
             capability: string;
         };
+        /** @description Sums of what requests used. */
+        UsageAnswer: {
+            by: components["schemas"]["UsageGroup"];
+            /**
+             * Format: date-time
+             * @description When the first hour begins.
+             */
+            from: string;
+            /**
+             * Format: date-time
+             * @description Up to when.
+             */
+            to: string;
+            /** @description What costs are in. */
+            currency: string;
+            /** @description Days and hours from the newest, others by tokens. */
+            groups: components["schemas"]["UsageOfGroup"][];
+            /** @description Whether there are more groups: ask with `offset`. */
+            more: boolean;
+            /** @description Of all groups together. */
+            total: components["schemas"]["UsageSum"];
+            /**
+             * Format: uint64
+             * @description How many requests are missing from all sums, since their rows could not be written.
+             */
+            lost: number;
+        };
+        /** @description What sums are sums of. */
+        UsageGroup: "key" | "user" | "model" | "plugin" | "day" | "hour";
+        /** @description What the requests of one group used. */
+        UsageOfGroup: {
+            /**
+             * @description The key's id, the user, the model, the plugin, or when the day or the hour began; `null` for requests
+             *     without it.
+             */
+            name: string | null;
+            /**
+             * Format: uint64
+             * @description How many requests there were.
+             */
+            requests: number;
+            /**
+             * Format: uint64
+             * @description How many of them did not end well.
+             */
+            failed: number;
+            /**
+             * Format: uint64
+             * @description For how many of them tokens are estimates.
+             */
+            estimated: number;
+            /**
+             * Format: uint64
+             * @description How many tokens were read.
+             */
+            promptTokens: number;
+            /**
+             * Format: uint64
+             * @description How many tokens were written.
+             */
+            completionTokens: number;
+            /** @description What they cost, by the prices of their time. */
+            cost: components["schemas"]["Money"];
+        };
         /** @description One row, as it is read. */
         UsageRecord: {
             /**
@@ -3544,6 +3963,83 @@ export interface components {
              * @description The HTTP status.
              */
             status: number;
+            /** @description The route that was asked, such as `POST /v1/chat/completions`; `null` for what a plugin asked. */
+            route: string | null;
+            /** @description The model that answered, as its plugin knows it. */
+            servedModel: string | null;
+            /** @description Whether the tokens are an estimate, since the plugin did not say how many there were. */
+            estimated: boolean;
+            /** @description What it cost, by the prices of that time; `null` for a model without a price. */
+            cost: components["schemas"]["Money"] | null;
+            /** @description The tries at having it answered, oldest first. */
+            attempts: components["schemas"]["AttemptRecord"][];
+            /** @description What went wrong. */
+            error: string | null;
+        };
+        /** @description What some requests used together. */
+        UsageSum: {
+            /**
+             * Format: uint64
+             * @description How many requests there were.
+             */
+            requests: number;
+            /**
+             * Format: uint64
+             * @description How many of them did not end well.
+             */
+            failed: number;
+            /**
+             * Format: uint64
+             * @description For how many of them tokens are estimates.
+             */
+            estimated: number;
+            /**
+             * Format: uint64
+             * @description How many tokens were read.
+             */
+            promptTokens: number;
+            /**
+             * Format: uint64
+             * @description How many tokens were written.
+             */
+            completionTokens: number;
+            /** @description What they cost, by the prices of their time. */
+            cost: components["schemas"]["Money"];
+        };
+        /** @description How much a key or a user may use; what is not said is not limited. */
+        UseLimits: {
+            /**
+             * Format: uint32
+             * @description Requests in any sixty seconds.
+             */
+            requestsPerMinute?: number | null;
+            /**
+             * Format: uint64
+             * @description Tokens of models in any sixty seconds.
+             */
+            tokensPerMinute?: number | null;
+            /**
+             * Format: uint64
+             * @description Tokens of models in a day of UTC.
+             */
+            tokensPerDay?: number | null;
+            /**
+             * Format: uint32
+             * @description Requests that plugins are answering at a time.
+             */
+            concurrentRequests?: number | null;
+            /**
+             * Format: uint32
+             * @description Streams among them.
+             */
+            concurrentStreams?: number | null;
+            /**
+             * Format: uint64
+             * @description Tokens that are set aside for an answer whose request does not say how long it may be.
+             */
+            maxTokens?: number | null;
+            /** @description Money, by the host's prices. */
+            budget?: components["schemas"]["Budget"] | null;
         };
         /** @description A user. */
         User: {
@@ -3571,6 +4067,8 @@ export interface components {
              * @description When the user logged in the last time.
              */
             lastLoginAt: string | null;
+            /** @description How much all keys and logins of the user may use together. */
+            limits: components["schemas"]["UseLimits"];
             /**
              * Format: uint64
              * @description How many keys work or could.
@@ -3590,6 +4088,11 @@ export interface components {
             disabled?: boolean | null;
             /** @description How the user is called. */
             displayName?: string | null;
+            /**
+             * @description How much all keys and logins of the user may use together, instead of what was said before; null
+             *     lifts all limits.
+             */
+            limits?: components["schemas"]["UseLimits"] | null;
         };
         /** @description How an administrator gets back in. */
         UserReset: {
@@ -3622,6 +4125,8 @@ export interface components {
              * @description When the user logged in the last time.
              */
             lastLoginAt: string | null;
+            /** @description How much all keys and logins of the user may use together. */
+            limits: components["schemas"]["UseLimits"];
             /**
              * Format: uint64
              * @description How many keys work or could.
@@ -3770,18 +4275,6 @@ export interface components {
             headers: {
                 "x-request-id": components["headers"]["RequestId"];
                 "x-bkg-error-source": components["headers"]["ErrorSource"];
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["AnthropicErrorBody"];
-            };
-        };
-        /** @description `plugin_unavailable`: No ready instance serves the capability. */
-        AnthropicPluginUnavailable: {
-            headers: {
-                "x-request-id": components["headers"]["RequestId"];
-                "x-bkg-error-source": components["headers"]["ErrorSource"];
-                "retry-after": components["headers"]["RetryAfter"];
                 [name: string]: unknown;
             };
             content: {
@@ -4413,12 +4906,13 @@ export interface operations {
             400: components["responses"]["AnthropicInvalidRequest"];
             401: components["responses"]["AnthropicUnauthorized"];
             403: components["responses"]["AnthropicForbidden"];
+            409: components["responses"]["AnthropicConflict"];
             413: components["responses"]["AnthropicPayloadTooLarge"];
             415: components["responses"]["AnthropicUnsupportedMediaType"];
             421: components["responses"]["AnthropicMisdirectedRequest"];
             429: components["responses"]["AnthropicRateLimitedOrQuotaExceeded"];
             500: components["responses"]["AnthropicInternal"];
-            503: components["responses"]["AnthropicPluginUnavailable"];
+            503: components["responses"]["AnthropicPluginUnavailableOrOverloaded"];
             504: components["responses"]["AnthropicTimeout"];
         };
     };
@@ -5305,6 +5799,107 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+        };
+    };
+    getAdminRouting: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The routes; their `ETag` is the revision, for `If-Match`. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RoutingTable"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+        };
+    };
+    putAdminRouting: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The revision that the change was made for, as in `ETag`; `*` for any. */
+                "if-match"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RoutingDocument"];
+            };
+        };
+        responses: {
+            /** @description They are saved and hold. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RoutingTable"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["MisdirectedRequest"];
+            422: components["responses"]["InvalidConfig"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+            504: components["responses"]["Timeout"];
+            507: components["responses"]["InsufficientStorage"];
+        };
+    };
+    getAdminRoutingDecision: {
+        parameters: {
+            query: {
+                /** @description The name that the request would have. */
+                model: string;
+                /** @description What it would ask for; what the name is for unless said. */
+                capability?: components["schemas"]["RoutedCapability"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Who would be asked in which order, and why others would not. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RoutingDecision"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
             421: components["responses"]["MisdirectedRequest"];
             429: components["responses"]["RateLimitedOrQuotaExceeded"];
             500: components["responses"]["Internal"];
@@ -6989,6 +7584,167 @@ export interface operations {
             507: components["responses"]["InsufficientStorage"];
         };
     };
+    getAdminRequests: {
+        parameters: {
+            query?: {
+                /** @description How many; 100 unless said. */
+                limit?: number;
+                /** @description Only those before the one with this number. */
+                before?: number;
+                /** @description Only the request with this `x-request-id`. */
+                id?: string;
+                /** @description Only requests with the API key of this id. */
+                key?: string;
+                /** @description Only requests of this user. */
+                user?: string;
+                /** @description Only requests that named this model. */
+                model?: string;
+                /** @description Only requests that this plugin answered. */
+                plugin?: string;
+                /** @description Only requests that ended so: `ok`, or the code of an error. */
+                outcome?: string;
+                /** @description Only requests that began at this time or later. */
+                since?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The requests, newest first. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RequestRecords"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+        };
+    };
+    getAdminRequestsId: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Its `x-request-id`. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The request. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InspectedRequest"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+        };
+    };
+    getAdminUsage: {
+        parameters: {
+            query?: {
+                /** @description What is summed up; `day` unless said. */
+                by?: components["schemas"]["UsageGroup"];
+                /** @description From the hour of this time on; thirty days ago unless said. */
+                from?: string;
+                /** @description Up to the end of the hour before this time; now unless said. */
+                to?: string;
+                /** @description How many groups; 100 unless said. */
+                limit?: number;
+                /** @description How many groups are left out before the first. */
+                offset?: number;
+                /** @description Only requests of this user. */
+                user?: string;
+                /** @description Only requests with the API key of this id. */
+                key?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The sums. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UsageAnswer"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+        };
+    };
+    getApiUsage: {
+        parameters: {
+            query?: {
+                /** @description What is summed up; `day` unless said. */
+                by?: components["schemas"]["UsageGroup"];
+                /** @description From the hour of this time on; thirty days ago unless said. */
+                from?: string;
+                /** @description Up to the end of the hour before this time; now unless said. */
+                to?: string;
+                /** @description How many groups; 100 unless said. */
+                limit?: number;
+                /** @description How many groups are left out before the first. */
+                offset?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The sums. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UsageAnswer"];
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            421: components["responses"]["MisdirectedRequest"];
+            429: components["responses"]["RateLimitedOrQuotaExceeded"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["PluginUnavailable"];
+        };
+    };
     getAdminAudit: {
         parameters: {
             query?: {
@@ -7017,43 +7773,6 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["AuditEntries"];
-                };
-            };
-            400: components["responses"]["InvalidRequest"];
-            401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
-            421: components["responses"]["MisdirectedRequest"];
-            429: components["responses"]["RateLimitedOrQuotaExceeded"];
-            500: components["responses"]["Internal"];
-            503: components["responses"]["PluginUnavailable"];
-        };
-    };
-    getAdminRequests: {
-        parameters: {
-            query?: {
-                /** @description How many; 100 unless said. */
-                limit?: number;
-                /** @description Only those before the one with this number. */
-                before?: number;
-                /** @description Only the request with this `x-request-id`. */
-                id?: string;
-                /** @description Only requests with the API key of this id. */
-                key?: string;
-            };
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description The requests, newest first. */
-            200: {
-                headers: {
-                    "x-request-id": components["headers"]["RequestId"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["RequestRecords"];
                 };
             };
             400: components["responses"]["InvalidRequest"];

@@ -183,7 +183,7 @@ impl std::str::FromStr for Period {
 
 impl Serialize for Amount {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if self.0 % 1_000_000 == 0 {
+        if self.0.is_multiple_of(1_000_000) {
             return serializer.serialize_u64(self.0 / 1_000_000);
         }
         serializer.serialize_f64(self.0 as f64 / PARTS)

@@ -15,6 +15,7 @@ use crate::failure::{Failure, Refusal};
 use crate::members::{Members, Payload};
 use crate::reply::Reply;
 use crate::roster::{Kind, Roster};
+use crate::settings::MaxTokensName;
 use crate::split::split;
 use crate::sse::{Event, Events};
 
@@ -28,6 +29,7 @@ pub(crate) async fn answer(request: Request, roster: Arc<Roster>) -> Result<RawJ
     let mut payload = Payload::of(&request)?;
     let asked = roster.find(Kind::Chat, &payload.model()?, request.host().name())?;
     payload.set("model", &asked.id);
+    name_longest_answer(&mut payload, asked.upstream.settings.max_tokens_name);
     if payload.members.contains_key("stream") {
         payload.set("stream", &false);
     }
@@ -37,11 +39,21 @@ pub(crate) async fn answer(request: Request, roster: Arc<Roster>) -> Result<RawJ
     Ok(asked.upstream.ask(&request, PATH, payload.into_body(), open).await?.opened)
 }
 
+/// Says how long the answer may be in the word that the upstream knows.
+fn name_longest_answer(payload: &mut Payload, name: Option<MaxTokensName>) {
+    if let Some((known, unknown)) = name.map(MaxTokensName::known_and_unknown) {
+        payload.rename(unknown, known);
+        // Where the client said both, this one is left over.
+        payload.remove(unknown);
+    }
+}
+
 /// The answer in chunks, also where the upstream does not stream.
 pub(crate) async fn stream(request: Request, sink: ChunkSink, roster: Arc<Roster>) -> Result<RawJson> {
     let mut payload = Payload::of(&request)?;
     let asked = roster.find(Kind::Chat, &payload.model()?, request.host().name())?;
     payload.set("model", &asked.id);
+    name_longest_answer(&mut payload, asked.upstream.settings.max_tokens_name);
     payload.set("stream", &true);
     if !asked.upstream.settings.asks_for_usage() {
         payload.remove("stream_options");

@@ -77,6 +77,16 @@ impl Payload {
         self.members.insert(name.to_owned(), raw(value));
     }
 
+    /// Gives a member another name in its place, unless there is one of that name.
+    pub(crate) fn rename(&mut self, name: &str, other: &str) {
+        if let Some(place) = self.members.get_index_of(name)
+            && !self.members.contains_key(other)
+            && let Some((_, value)) = self.members.shift_remove_index(place)
+        {
+            self.members.shift_insert(place, other.to_owned(), value);
+        }
+    }
+
     /// Takes a member out.
     pub(crate) fn remove(&mut self, name: &str) {
         self.members.shift_remove(name);
@@ -99,6 +109,15 @@ mod tests {
         payload.set("model", "b");
         payload.remove("e");
         assert_eq!(payload.into_body(), r#"{"z":1.50,"model":"b","n":12345678901234567890}"#);
+    }
+
+    #[test]
+    fn a_member_is_renamed_in_its_place_and_never_over_another() {
+        let mut payload = Payload { members: serde_json::from_str(r#"{"a":1,"b":2.0,"c":3}"#).unwrap() };
+        payload.rename("b", "d");
+        payload.rename("a", "c");
+        payload.rename("x", "y");
+        assert_eq!(payload.into_body(), r#"{"a":1,"d":2.0,"c":3}"#);
     }
 
     #[test]

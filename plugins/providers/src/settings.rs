@@ -62,6 +62,27 @@ pub(crate) struct UpstreamSettings {
     /// Whether streams are asked for their usage.
     #[serde(default)]
     usage_chunk: Option<bool>,
+    /// What it calls the longest answer; as the client does, where it is not said.
+    #[serde(default)]
+    pub(crate) max_tokens_name: Option<MaxTokensName>,
+}
+
+/// What upstreams call how many tokens an answer may have: the older name, and the one that replaced it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum MaxTokensName {
+    MaxTokens,
+    MaxCompletionTokens,
+}
+
+impl MaxTokensName {
+    /// The name, and the one that an upstream of this kind does not know.
+    pub(crate) fn known_and_unknown(self) -> (&'static str, &'static str) {
+        match self {
+            Self::MaxTokens => ("max_tokens", "max_completion_tokens"),
+            Self::MaxCompletionTokens => ("max_completion_tokens", "max_tokens"),
+        }
+    }
 }
 
 /// Which models an upstream has.

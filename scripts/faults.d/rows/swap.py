@@ -23,7 +23,7 @@ async def swap(trial: Trial) -> None:
     version that never registers is tried: the swap must be rolled back, and not one call may notice. The
     short form swaps three times at 40 calls a second and ten streams."""
     swaps = trial.count(3, 20)
-    long_stream = {"chunks": trial.count(100, 56), "delayMs": 50}
+    long_stream: dict[str, Any] = {"chunks": trial.count(100, 56), "delayMs": 50}
     # A folder that has changed counts as one that may build first.
     config = "supervisor.register_timeout_ms = 3000\nsupervisor.prepare_timeout_ms = 3000\n"
     async with trial.stage(ledger(version="0"), config=config) as stage:

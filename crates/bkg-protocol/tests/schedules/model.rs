@@ -417,8 +417,11 @@ pub(crate) fn spoil(frame: String, spoilt: &Spoilt) -> Vec<String> {
 
 /// The id and the data of a frame, as any JSON reader sees them.
 pub(crate) fn addressed(frame: &str) -> Option<(String, Value)> {
-    let value: Value = serde_json::from_str(frame).ok()?;
-    Some((value["requestId"].as_str()?.to_owned(), value["data"].clone()))
+    // Read no closer than the host does: a number elsewhere may be larger than any that there is.
+    let members: BTreeMap<String, Box<serde_json::value::RawValue>> = serde_json::from_str(frame).ok()?;
+    let request_id = serde_json::from_str(members.get("requestId")?.get()).ok()?;
+    let data = members.get("data").and_then(|data| serde_json::from_str(data.get()).ok());
+    Some((request_id, data.unwrap_or_default()))
 }
 
 /// Checks what a half writes: what it answers was asked, once, in order and within the asker's credit.

@@ -149,7 +149,7 @@ pub(super) fn routes(routes: Routes, admin: &Arc<Admin>) -> Routes {
     let decision = Endpoint::get("/admin/routing/decision", READ)
         .summary(tag, "Say where a request would go")
         .describe("As things are at this moment, for somebody who may use every model.")
-        .query::<String>("model", "The name that the request would have.")
+        .needed_query::<String>("model", "The name that the request would have.")
         .query::<RoutedCapability>("capability", "What it would ask for; what the name is for unless said.")
         .answers::<Told>(200, "Who would be asked in which order, and why others would not.");
     routes.add(show, admin, read).add(replace, admin, self::replace).add(decision, admin, self::decision)
@@ -182,7 +182,7 @@ async fn replace(admin: Arc<Admin>, call: Call, body: Body) -> Result<Response, 
 
 async fn decision(admin: Arc<Admin>, call: Call, _: Body) -> Result<Response, Problem> {
     require_all_plugins(&call)?;
-    let model = call.query("model")?.filter(|model| !model.is_empty());
+    let model = call.query("model")?;
     let model = model.ok_or_else(|| Problem::invalid("`model` is missing").param("model"))?;
     let table = admin.routing.table();
     let capability = match call.query("capability")?.as_deref() {

@@ -198,7 +198,7 @@ impl Caller {
     /// Counts a request of this caller.
     ///
     /// # Errors
-    /// [`LimitReached`]: it has made as many as it may; this one is not counted.
+    /// [`AuthError::LimitReached`]: it has made as many as it may; this one is not counted.
     pub fn count_request(&self) -> Result<(), AuthError> {
         Ok(self.0.rights.holders.count_request(Instant::now())?)
     }
@@ -206,7 +206,7 @@ impl Caller {
     /// Sets aside what a request of this caller may take.
     ///
     /// # Errors
-    /// [`LimitReached`]: it does not fit into what is left; nothing is set aside then.
+    /// [`AuthError::LimitReached`]: it does not fit into what is left; nothing is set aside then.
     pub fn reserve(&self, demand: &Demand) -> Result<Reservation, AuthError> {
         Ok(self.0.rights.holders.reserve(demand, true, Instant::now(), Timestamp::now)?)
     }

@@ -519,7 +519,7 @@ impl Connection {
             entry: Arc::clone(&launch.entry),
             most_in_flight: launch.entry.max_concurrency.unwrap_or(limits.in_flight),
             // Each costs twice: as a frame, and as the payload that may have to go to another instance.
-            most_unsent_bytes: self.bus.config.queue.bytes / 4,
+            most_unsent_bytes: self.bus.config.queue.bytes / 8,
             frame_limit: self.session.frame_limit(),
             capacity: Arc::clone(&record.capacity),
         }));

@@ -239,7 +239,8 @@ impl Reader {
             })
         });
         let retries = self.below("retries", |reader| {
-            reader.number(object.get("retries"), MOST_RETRIES).map(|retries| retries as u8)
+            let value = object.get("retries").filter(|value| !value.is_null());
+            reader.number(value, MOST_RETRIES).map(|retries| retries as u8)
         });
         let capability = self.below("capability", |reader| {
             let value = object.get("capability").filter(|value| !value.is_null())?;
@@ -271,9 +272,9 @@ impl Reader {
         ModelName::read(text).map_err(|wrong| self.wrong(wrong)).ok()
     }
 
-    /// A whole number; absent or null is none.
+    /// A whole number; an absent one is none.
     fn number(&mut self, value: Option<&Value>, most: u64) -> Option<u64> {
-        let value = value.filter(|value| !value.is_null())?;
+        let value = value?;
         let number = value.as_u64().filter(|number| *number <= most);
         if number.is_none() {
             self.wrong(format!("use a whole number from 0 to {most}, not `{value}`"));
@@ -281,13 +282,13 @@ impl Reader {
         number
     }
 
-    /// A list of models; absent or null is an empty one.
+    /// A list of models; an absent one is empty.
     fn list<T>(
         &mut self,
         value: Option<&Value>,
         mut read: impl FnMut(&mut Self, &Value) -> Option<T>,
     ) -> Vec<T> {
-        let Some(value) = value.filter(|value| !value.is_null()) else { return Vec::new() };
+        let Some(value) = value else { return Vec::new() };
         let Some(items) = value.as_array() else {
             self.wrong("use a list");
             return Vec::new();

@@ -159,7 +159,10 @@ impl Gateway {
                 if Instant::now() + attempt.pause >= request.lineage.deadline {
                     break;
                 }
-                let paused = async { Ok::<_, AuthError>(sleep(attempt.pause).await) };
+                let paused = async {
+                    sleep(attempt.pause).await;
+                    Ok::<_, AuthError>(())
+                };
                 request.call.while_allowed(paused).await?;
             }
             plan.makes(attempt);

@@ -136,7 +136,7 @@ pub fn decide(
         let targets = choice.look_at(model, Part::Model);
         return choice.decided(None, targets, Vec::new(), None);
     };
-    let targets = choice.targets(name, route, |weight| Part::Target(weight));
+    let targets = choice.targets(name, route, Part::Target);
     let mut fallbacks = Vec::new();
     let mut visited = BTreeSet::from([name]);
     choice.fallbacks(route, &mut visited, &mut fallbacks);

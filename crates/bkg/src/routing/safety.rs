@@ -72,7 +72,7 @@ fn after_refusal(error: &WireError, is_idempotent: bool) -> Onward {
     }
     match upstream_status(error) {
         // The upstream refused before it worked: our account there, or a model that it does not have.
-        Some(401 | 402 | 403 | 404) => Onward::Elsewhere,
+        Some(401..=404) => Onward::Elsewhere,
         Some(408 | 429 | 500..) => again(),
         _ if code == ErrorCode::PluginError && error.code == ErrorCode::PluginUnavailable.as_str() => {
             again()

@@ -127,9 +127,11 @@ impl Replays {
             Turn::First(under_way) => under_way,
             Turn::Again(given) => return Ok(given.replayed()),
         };
+        let request_id = call.request_id();
         let answer = handle(call, Body::from(body)).await;
         // A refusal may be an answer that holds, so it is written here.
-        let response = answer.unwrap_or_else(|problem| problem.response(dialect));
+        let refuse = |problem: Problem| problem.response_to(dialect, request_id.as_deref());
+        let response = answer.unwrap_or_else(refuse);
         under_way.answered(response).await
     }
 

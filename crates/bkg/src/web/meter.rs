@@ -325,6 +325,11 @@ impl Meter {
         }
         self.outcome = Outcome { word: problem.code.as_str(), status: problem.code.status() };
         let request = self.request.as_ref().map(RawJson::as_str);
+        if request.is_some_and(|request| request.len() > LONGEST_KEPT) {
+            // Looking for each part of the words in so much would hold everybody up.
+            self.error = Some(problem.code.meaning().to_owned());
+            return;
+        }
         // A plugin may repeat what it was asked. Where that is not known any more, its words are not kept.
         let is_known = problem.source == Source::Host || request.is_some();
         self.error = is_known.then(|| redact::error(&problem.message, request));

@@ -448,15 +448,20 @@ async fn a_key_reaches_no_further_through_other_plugins_or_directly() {
 #[tokio::test]
 async fn tokens_count_wherever_they_are_used() {
     let host = guarded().await;
-    let ask =
-        |path: &str, body: Value| with_key("test_t~test.*,llm.chat;tpd=1", Method::POST, path, Some(body));
-    // The first request may use more than there is: nobody knows before the answer.
-    let nested = json!({ "capability": "llm.chat", "payload": chat("test/frame", "hi") });
+    let mut direct = chat("test/frame", &"hi ".repeat(50));
+    direct["max_tokens"] = json!(1);
+    // What this one sets aside is all that there is for the day.
+    let all = direct.to_string().len().div_ceil(4) + 1;
+    let key = format!("test_t~test.*,llm.chat;tpd={all}");
+    let ask = |path: &str, body: Value| with_key(&key, Method::POST, path, Some(body));
+    let mut short = chat("test/frame", "hi");
+    short["max_tokens"] = json!(1);
+    let nested = json!({ "capability": "llm.chat", "payload": short });
     let body = json!({ "capability": "test.call", "payload": nested });
     let first = host.send_request(ask("/api/plugins/misbehave/invoke", body)).await;
     assert_eq!(first.json()["data"]["response"]["success"], true, "{}", first.text);
     assert!(first.text.contains("total_tokens"), "{}", first.text);
-    let refused = host.send_request(ask("/v1/chat/completions", chat("test/frame", "hi"))).await;
+    let refused = host.send_request(ask("/v1/chat/completions", direct)).await;
     assert_eq!((refused.status.as_u16(), refused.code().as_str()), (429, "insufficient_quota"));
 }
 

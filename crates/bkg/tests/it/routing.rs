@@ -334,7 +334,7 @@ async fn routes_are_models_and_may_bear_the_name_of_one() {
 #[tokio::test]
 async fn a_key_names_routes_and_need_not_name_what_they_lead_to() {
     let builder = TestHost::builder().config("[auth]\nprovider = \"otherauth\"").plugin("otherauth");
-    let guarded = json!({ "capabilities": ["test.*", { "id": "llm.chat", "scope": "special.thing" }] });
+    let guarded = json!({ "scopes": { "llm.chat": "special.thing" } });
     let builder = builder.plugin_as("misbehave", "one", json!({})).plugin_as("misbehave", "two", guarded);
     let host = builder.start().await;
     host.start_plugin("one").await;

@@ -202,8 +202,8 @@ async fn a_user_has_so_many_keys_and_dead_ones_make_room() {
         .sql(|connection| {
             connection.execute_batch(
                 "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 999) \
-                 INSERT INTO keys SELECT 'key' || i, user_id, name, digest, NULL, NULL, scopes, NULL, NULL, NULL, \
-                 NULL, created_at, created_by, NULL, NULL, NULL FROM keys, n",
+                 INSERT INTO keys SELECT 'key' || i, user_id, name, digest, NULL, NULL, scopes, NULL, NULL, \
+                 created_at, created_by, NULL, NULL, NULL, limits, log_bodies FROM keys, n",
             )
         })
         .await;

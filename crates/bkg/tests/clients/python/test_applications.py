@@ -1,7 +1,6 @@
 """The examples of `docs/applications.md`, as a reader would run them: copied, with the address of a daemon.
 
-Those for LangChain and for Node run where their packages are, in `../langchain` and `../node`. Those of
-LiteLLM and of Vercel's AI SDK were tried by hand: the page says so.
+Those for LangChain and for Node run where their packages are, in `../langchain` and `../node`.
 """
 
 import os
@@ -16,13 +15,15 @@ from harness import Host, examples
     ("language", "mark", "interpreter"),
     [
         ("sh", "curl", ["sh", "-euc"]),
-        ("python", "import OpenAI\n\nclient = OpenAI(base_url=", [sys.executable, "-c"]),
+        ("python", "content.delta", [sys.executable, "-c"]),
+        ("python", "responses.stream", [sys.executable, "-c"]),
+        ("python", "import Anthropic", [sys.executable, "-c"]),
     ],
-    ids=["curl", "python"],
+    ids=["curl", "chat", "responses", "messages"],
 )
 def test_an_example_runs_as_it_stands(host: Host, language: str, mark: str, interpreter: list[str]) -> None:
-    (example, *_) = examples("applications.md", language, mark, host.url)
-    environment = {**os.environ, "OPENAI_API_KEY": host.key}
+    (example,) = examples("applications.md", language, mark, host.url)
+    environment = {**os.environ, "OPENAI_API_KEY": host.key, "ANTHROPIC_API_KEY": host.key}
     ran = subprocess.run(
         [*interpreter, example], env=environment, capture_output=True, text=True, timeout=60
     )

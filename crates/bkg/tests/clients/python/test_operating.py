@@ -206,6 +206,7 @@ AUTHORS = (
 # Blocks that cannot be run here, or commands of one, and what shows that they are right.
 BACKUP = "test_backup_command.py::test_a_backup_is_a_plain_tar_that_begins_with_what_it_holds"
 RESTORE = "test_backup_command.py::test_a_restore_brings_back_what_was_and_keeps_what_is"
+EXAMPLE = "test_applications.py::test_an_example_runs_as_it_stands"
 ELSEWHERE = {
     ("README", "scripts/test "): "test_operating.py::test_a_page_can_be_followed_as_it_stands",
     # In an empty folder, with nothing running.
@@ -213,6 +214,14 @@ ELSEWHERE = {
     ("README", "bkg serve --dev"): AUTHORS,
     ("README", "plugin invoke greeter"): AUTHORS,
     ("README", "bkg check greeter"): AUTHORS,
+    ("applications", "curl -sN"): EXAMPLE,
+    ("applications", "content.delta"): EXAMPLE,
+    ("applications", "responses.stream"): EXAMPLE,
+    ("applications", "import Anthropic"): EXAMPLE,
+    ("applications", "langchain_openai"): (
+        "../langchain/test_langchain.py::test_the_example_of_the_documentation_runs"
+    ),
+    ("applications", "import OpenAI from"): "../node/helpers.test.mjs::do what the documentation shows",
     ("operating", "bkg backup --preview"): BACKUP,
     ("operating", "bkg backup nightly.tar"): BACKUP,
     ("operating", "bkg backup --with-keys"): BACKUP,
@@ -312,7 +321,8 @@ def members(example: Any, at: str = "") -> set[str]:
 def test_what_cannot_be_run_here_is_shown_elsewhere() -> None:
     for test in ELSEWHERE.values():
         file, _, function = test.partition("::")
-        assert f"def {function}(" in (Path(__file__).parent / file).read_text(), test
+        declared = f"'{function}'" if file.endswith(".mjs") else f"def {function}("
+        assert declared in (Path(__file__).parent / file).read_text(), test
 
 
 def test_every_entry_of_the_tables_is_about_something() -> None:

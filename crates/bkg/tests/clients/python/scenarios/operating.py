@@ -180,7 +180,7 @@ def its_capabilities_are_described(ping: Ping) -> None:
     offered = {
         one["id"].rpartition(".")[2]: one for one in ping.host.http("GET", path).json()["capabilities"]
     }
-    assert list(offered) == ["ping", "echo", "greet", "count", "reverse", "relay", "feel"]
+    assert list(offered) == ["ping", "echo", "greet", "count", "reverse", "relay", "trace", "feel"]
     assert all(one["description"] for one in offered.values())
     assert [verb for verb, one in offered.items() if one["streaming"]] == ["count"]
     assert [verb for verb, one in offered.items() if one["sideEffect"]] == ["feel"]
